@@ -1,0 +1,1 @@
+"""The shipped features: a folder each, with a recipe and a corpus."""

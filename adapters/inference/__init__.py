@@ -1,0 +1,1 @@
+"""One way to load models, write prompts and generate text: used by synthesis, evaluation and `generate` alike."""

@@ -1,0 +1,71 @@
+"""Lineage: the keys that a version is built from, all readable without running anything.
+
+Two versions with the same lineage are the same adapter. The evaluation key stands apart: when only it differs, the
+same version is tested again and nothing is retrained.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adapters.code import code_digest
+from adapters.recipe import Recipe
+from adapters.records import Record, digest_records, split_held_out
+from infra.canonical import digest
+
+# The module that a stage starts in, by the name of the lineage key that its code gets.
+STAGE_MODULES = {
+    "code.data": "adapters.data.prepare",
+    "code.synthesis": "adapters.synthesis.synthesize",
+    "code.training": "adapters.training.adapter",
+    "code.device": "adapters.device.package",
+}
+EVALUATION_MODULE = "adapters.evaluation.evaluate"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What decides an adapter (`build`) and what decides its verdict (`evaluation`): key names → digests."""
+
+    build: dict[str, str]
+    evaluation: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """What decides whether an adapter must be built again."""
+        return digest(self.build)
+
+    @property
+    def evaluation_key(self) -> str:
+        """What decides whether a built adapter must be tested again."""
+        return digest(self.evaluation)
+
+
+def lineage_of(recipe: Recipe, records: Sequence[Record], release_key: str) -> Lineage:
+    """The lineage that `recipe` over `records` and the base release `release_key` would give now."""
+    training, held_out = split_held_out(records, recipe.data.held_out_share)
+    build = {
+        "base_release": release_key,
+        "data": digest_records(training),
+        "recipe.data": recipe.data.digest,
+        "recipe.training": recipe.training.digest,
+        "recipe.device": recipe.device.digest,
+        "seed": digest(recipe.training.seed),
+    }
+    skipped = set()
+    if recipe.synthesis is not None:
+        build["recipe.synthesis"] = recipe.synthesis.digest
+    else:
+        skipped.add("code.synthesis")
+    build |= {name: code_digest(module) for name, module in STAGE_MODULES.items() if name not in skipped}
+    evaluation = {
+        "held_out": digest_records(held_out),
+        "recipe.evaluation": recipe.evaluation.digest,
+        "code.evaluation": code_digest(EVALUATION_MODULE),
+    }
+    return Lineage(build, evaluation)
+
+
+def differences(old: dict[str, str], new: dict[str, str]) -> list[tuple[str, str | None, str | None]]:
+    """The keys that differ, as (name, old, new), None where a side lacks the key; sorted by name."""
+    names = sorted(old.keys() | new.keys())
+    return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]

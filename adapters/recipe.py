@@ -1,0 +1,182 @@
+"""The recipe: the YAML file that determines an adapter, in sections that are hashed one by one.
+
+A feature is a folder with a `recipe.yaml`. Its sections are data, synthesis, training, evaluation and device; a
+`profiles` mapping (`full:`) holds what another profile changes. Errors are collected and shown all at once.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infra.canonical import digest
+from infra.errors import FactoryError
+
+Profile = Literal["quick", "full"]
+T = TypeVar("T", bound=BaseModel)
+Metric = Literal["rouge_l", "sari", "macro_f1"]
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the section's content."""
+        return digest(self.model_dump(mode="json"))
+
+
+class UseCase(Section):
+    """One slice of a feature: how its input is put to the model, and which rows are sane."""
+
+    prompt: str = Field(description="the user message; {input} is replaced by the record's input")
+    max_new_tokens: int = Field(gt=0, le=1024)
+    input_words: tuple[int, int] = (1, 400)
+    target_words: tuple[int, int] = (1, 200)
+
+    @model_validator(mode="after")
+    def _has_input(self) -> "UseCase":
+        if "{input}" not in self.prompt:
+            raise ValueError("prompt must contain {input}")
+        return self
+
+
+class DataSection(Section):
+    """Where raw records come from and what makes them fit to train on."""
+
+    corpus: list[str] = Field(description="JSONL files, relative to the feature's folder")
+    system: str = Field(description="the system message of every prompt of this feature")
+    use_cases: dict[str, UseCase] = Field(min_length=1)
+    labels: list[str] | None = Field(default=None, description="the closed set of targets of a classifier")
+    held_out_share: float = Field(default=0.2, gt=0, lt=1)
+    max_quarantined_share: float = Field(default=0.1, ge=0, le=1)
+
+
+class SynthesisSection(Section):
+    """How targets are made for records that have none, and which candidates are rejected."""
+
+    teacher: str = Field(default="base", description='"base", or the URL of an OpenAI-compatible endpoint')
+    teacher_model: str = ""
+    candidates: int = Field(default=4, gt=0, le=64)
+    temperature: float = Field(default=0.7, gt=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_new_tokens: int = Field(default=64, gt=0)
+    words: tuple[int, int] = (6, 40)
+    max_copied_share: float = Field(default=0.8, gt=0, le=1)
+    max_documents: int = Field(default=500, gt=0)
+    seed: int = 0
+
+
+class TrainingSection(Section):
+    """LoRA and optimiser settings."""
+
+    rank: int = Field(default=16, gt=0, le=64)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    warmup_share: float = Field(default=0.05, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    batch_tokens: int = Field(default=2048, gt=0, description="tokens per optimiser step, padding included")
+    max_tokens: int = Field(default=512, gt=0, description="longer examples are left out and counted")
+    seed: int = 0
+
+
+class GateSection(Section):
+    """What a candidate must reach before it may be promoted."""
+
+    better_than_baseline_by: float = Field(default=0.0, description="candidate > baseline + this")
+    worse_than_production_by: float = Field(default=0.02, ge=0, description="candidate >= production - this")
+
+
+class EvaluationSection(Section):
+    """How a candidate is tested on the held-out records."""
+
+    metric: Metric
+    items_per_use_case: int = Field(default=100, gt=0)
+    gates: GateSection = GateSection()
+
+
+class DeviceSection(Section):
+    """What a device can take."""
+
+    max_adapter_mb: float = Field(default=16.0, gt=0)
+
+
+class Recipe(Section):
+    """A feature's whole recipe, after its profile's changes were merged in."""
+
+    feature: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    description: str
+    data: DataSection
+    synthesis: SynthesisSection | None = None
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection
+    device: DeviceSection = DeviceSection()
+
+    @model_validator(mode="after")
+    def _labels_and_metric_agree(self) -> "Recipe":
+        if (self.evaluation.metric == "macro_f1") != (self.data.labels is not None):
+            raise ValueError("evaluation.metric macro_f1 and data.labels need each other")
+        return self
+
+
+def load_yaml(path: Path, profile: Profile) -> dict[str, Any]:
+    """Read a YAML mapping and merge `profiles.<profile>` into it, key by key.
+
+    Raises:
+        FactoryError: the file is missing or is not a YAML mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise FactoryError(f"{path}: no such recipe; `factory feature new NAME` makes one") from None
+    except yaml.YAMLError as error:
+        raise FactoryError(f"{path}: not YAML: {str(error).replace(chr(10), ' ')}") from None
+    if not isinstance(content, dict):
+        raise FactoryError(
+            f"{path}: a recipe is a mapping of sections, this file holds {type(content).__name__}"
+        )
+    changes = (content.pop("profiles", None) or {}).get(profile, {})
+    return _merged(content, changes)
+
+
+def _merged(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(content)
+    for name, value in changes.items():
+        below = merged.get(name)
+        merged[name] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def validate(model: type[T], content: dict[str, Any], where: Path) -> T:
+    """Build `model` from a mapping.
+
+    Raises:
+        FactoryError: naming the file and every wrong key at once.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors()]
+        raise FactoryError(f"{where}: {len(lines)} error(s)\n" + "\n".join(lines)) from None
+
+
+def load_recipe(folder: Path, profile: Profile = "quick") -> Recipe:
+    """Load a feature folder's `recipe.yaml`.
+
+    Raises:
+        FactoryError: missing file, bad YAML, or any number of wrong keys, all named.
+    """
+    path = folder / "recipe.yaml"
+    recipe = validate(Recipe, load_yaml(path, profile), path)
+    if recipe.feature != folder.name:
+        raise FactoryError(
+            f"{path}: feature is {recipe.feature!r}, but the folder is {folder.name!r}; make them equal"
+        )
+    return recipe

@@ -1,0 +1,103 @@
+"""The record: one example of one feature's use case, and what a set of records means for keys and splits."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from infra.canonical import canonical_json, digest
+
+
+class Record(BaseModel):
+    """One row of a feature's data. `target` is absent where synthesis is to make one; a list holds equal references."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    id: str = Field(min_length=1, max_length=200)
+    use_case: str = Field(min_length=1)
+    input: str = Field(min_length=1)
+    target: str | list[str] | None = None
+    source: str = Field(min_length=1)
+    license: str = Field(min_length=1)
+
+    @property
+    def targets(self) -> list[str]:
+        """The references: none, one or several."""
+        if self.target is None:
+            return []
+        return [self.target] if isinstance(self.target, str) else list(self.target)
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A row that was refused: where it stood, why, and the row itself, so that nothing is lost."""
+
+    where: str
+    reason: str
+    row: str
+
+
+def parse_records(lines: Iterable[str], where: str) -> tuple[list[Record], list[Quarantined]]:
+    """Read JSON lines into records; every row that is not a record is returned with its reason."""
+    records: list[Record] = []
+    refused: list[Quarantined] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        place = f"{where}:{number}"
+        try:
+            record = Record.model_validate(json.loads(line))
+        except json.JSONDecodeError as error:
+            refused.append(Quarantined(place, f"not JSON: {error.msg} at column {error.colno}", line))
+        except ValidationError as error:
+            reasons = (f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
+            refused.append(Quarantined(place, "; ".join(reasons), line))
+        else:
+            if record.id in seen:
+                refused.append(Quarantined(place, f"id {record.id!r} occurs twice", line))
+            else:
+                seen.add(record.id)
+                records.append(record)
+    return records, refused
+
+
+def read_records(path: Path) -> tuple[list[Record], list[Quarantined]]:
+    """Read a JSONL file of records; undecodable bytes spoil their own row only."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return parse_records(file, path.name)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write records as JSONL in canonical form, sorted by id, so that equal sets are equal files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(records, key=lambda record: record.id)
+    path.write_bytes(b"".join(canonical_json(record.model_dump()) + b"\n" for record in ordered))
+
+
+def digest_records(records: Iterable[Record]) -> str:
+    """Digest of a set of records, whatever their order."""
+    return digest([record.model_dump() for record in sorted(records, key=lambda record: record.id)])
+
+
+def is_held_out(record: Record, share: float) -> bool:
+    """Whether a labelled record belongs to the held-out part, decided by its input text alone.
+
+    The same text is always on the same side, whatever its id and whatever is added or removed around it, so no version
+    of an adapter has trained on what a later one is tested on.
+    """
+    if record.target is None:
+        return False
+    text = " ".join(record.input.split()).casefold()
+    bucket = int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big") / 2**64
+    return bucket < share
+
+
+def split_held_out(records: Sequence[Record], share: float) -> tuple[list[Record], list[Record]]:
+    """Split into (training side, held-out side); records without a target are always on the training side."""
+    held_out = [record for record in records if is_held_out(record, share)]
+    training = [record for record in records if not is_held_out(record, share)]
+    return training, held_out

@@ -1,0 +1,1 @@
+"""Where things run and are kept: settings, workspace, store, sources, data versions, progress."""

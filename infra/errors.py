@@ -1,0 +1,13 @@
+"""Errors that a user sees as one line: what happened, where, and what to do."""
+
+
+class FactoryError(Exception):
+    """A mistake in usage or input. The command line prints the message without a traceback and exits with 2."""
+
+    exit_code = 2
+
+
+class CheckFailed(FactoryError):
+    """A gate or a check said no. The command line prints the message and exits with 1."""
+
+    exit_code = 1

@@ -1,0 +1,1 @@
+"""What exists and what may ship: catalog, plan, ledger, promotion, channel."""
