@@ -1,4 +1,4 @@
-"""Settings: the command line over `FACTORY_…` variables over `factory.toml` over defaults. Read here and nowhere else."""
+"""Settings: options over `FACTORY_…` variables over `factory.toml` over defaults. Read here and nowhere else."""
 
 import tomllib
 from pathlib import Path
