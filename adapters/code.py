@@ -1,39 +1,55 @@
 """The digest of the code that a stage's output depends on.
 
 Starting from a stage's module, imports inside `adapters` are followed, so that no list has to be kept by hand. The
-syntax tree is hashed, without docstrings: a comment or a reworded docstring makes nothing stale.
+syntax tree is hashed, without docstrings: a comment or a reworded docstring makes nothing stale. Modules are read as
+files and never imported: the plan asks for digests, and must not wait for torch.
 """
 
 import ast
 import functools
-import importlib.util
 from pathlib import Path
 
 from infra.canonical import digest
 
 _ROOM = "adapters"
+_FOLDER = Path(__file__).parent
 
 
 @functools.cache
 def code_digest(module: str) -> str:
-    """SHA-256 over the syntax trees of `module` and of every module of this room that it imports, however deep."""
+    """SHA-256 over the syntax trees of `module` and of every module of this room that it imports, however deep.
+
+    Raises:
+        ValueError: `module`, or one that it imports, is not a module of this room.
+    """
     seen: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         if name in seen:
             continue
-        tree = ast.parse(_source(name).read_text("utf-8"))
+        source = _source(name)
+        if source is None:
+            raise ValueError(f"{name} is not a module of {_ROOM}/")
+        tree = ast.parse(source.read_text("utf-8"))
         waiting.extend(_imports(tree))
+        waiting.extend(_packages_around(name))
         seen[name] = ast.dump(_without_docstrings(tree))
     return digest(seen)
 
 
-def _source(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ValueError(f"{module} has no source file")
-    return Path(spec.origin)
+def _source(module: str) -> Path | None:
+    """The file of a module or package of this room, if there is one."""
+    room, *names = module.split(".")
+    path = _FOLDER.joinpath(*names)
+    candidates = (path / "__init__.py", path.with_name(f"{path.name}.py"))
+    return next((file for file in candidates if room == _ROOM and file.is_file()), None)
+
+
+def _packages_around(module: str) -> list[str]:
+    """The packages whose `__init__` runs when the module is imported."""
+    names = module.split(".")
+    return [".".join(names[:depth]) for depth in range(1, len(names))]
 
 
 def _imports(tree: ast.Module) -> list[str]:
@@ -41,21 +57,10 @@ def _imports(tree: ast.Module) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.split(".")[0] == _ROOM]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == _ROOM:
-            assert node.module is not None
-            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [
-                node.module,
-                *(name for name in submodules if importlib.util.find_spec(node.module) and _is_module(name)),
-            ]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == _ROOM:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [node.module, *(name for name in names if _source(name) is not None)]
     return found
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -16,10 +16,14 @@ from infra.canonical import digest
 STAGE_MODULES = {
     "code.data": "adapters.data.prepare",
     "code.synthesis": "adapters.synthesis.synthesize",
+    "code.examples": "adapters.training.examples",
     "code.training": "adapters.training.adapter",
     "code.device": "adapters.device.package",
 }
-EVALUATION_MODULE = "adapters.evaluation.evaluate"
+EVALUATION_MODULES = {
+    "code.evaluation": "adapters.evaluation.evaluate",
+    "code.generation": "adapters.inference.generator",
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ def lineage_of(recipe: Recipe, records: Sequence[Record], release_key: str) -> L
     evaluation = {
         "held_out": digest_records(held_out),
         "recipe.evaluation": recipe.evaluation.digest,
-        "code.evaluation": code_digest(EVALUATION_MODULE),
     }
+    evaluation |= {name: code_digest(module) for name, module in EVALUATION_MODULES.items()}
     return Lineage(build, evaluation)
 
 

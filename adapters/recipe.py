@@ -5,10 +5,10 @@ A feature is a folder with a `recipe.yaml`. Its sections are data, synthesis, tr
 """
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.canonical import digest
 from infra.errors import FactoryError
@@ -22,7 +22,7 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, values never change after loading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def digest(self) -> str:
@@ -30,19 +30,33 @@ class Section(BaseModel):
         return digest(self.model_dump(mode="json"))
 
 
+def _ascending(words: tuple[int, int]) -> tuple[int, int]:
+    if not 0 < words[0] <= words[1]:
+        raise ValueError("a range of words is [least, most], both positive")
+    return words
+
+
+WordRange = Annotated[tuple[int, int], AfterValidator(_ascending)]
+
+
 class UseCase(Section):
     """One slice of a feature: how its input is put to the model, and which rows are sane."""
 
     prompt: str = Field(description="the user message; {input} is replaced by the record's input")
     max_new_tokens: int = Field(gt=0, le=1024)
-    input_words: tuple[int, int] = (1, 400)
-    target_words: tuple[int, int] = (1, 200)
+    input_words: WordRange = (1, 400)
+    target_words: WordRange = (1, 200)
 
     @model_validator(mode="after")
     def _has_input(self) -> "UseCase":
         if "{input}" not in self.prompt:
             raise ValueError("prompt must contain {input}")
         return self
+
+
+    def ask(self, text: str) -> str:
+        """The user message for an input."""
+        return self.prompt.replace("{input}", text)
 
 
 class DataSection(Section):
@@ -65,7 +79,7 @@ class SynthesisSection(Section):
     temperature: float = Field(default=0.7, gt=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
     max_new_tokens: int = Field(default=64, gt=0)
-    words: tuple[int, int] = (6, 40)
+    words: WordRange = (6, 40)
     max_copied_share: float = Field(default=0.8, gt=0, le=1)
     max_documents: int = Field(default=500, gt=0)
     seed: int = 0
@@ -130,20 +144,23 @@ def load_yaml(path: Path, profile: Profile) -> dict[str, Any]:
     """Read a YAML mapping and merge `profiles.<profile>` into it, key by key.
 
     Raises:
-        FactoryError: the file is missing or is not a YAML mapping.
+        FactoryError: the file is missing or is not a YAML mapping, or its profiles are not mappings of known names.
     """
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
         raise FactoryError(f"{path}: no such recipe; `factory feature new NAME` makes one") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FactoryError(f"{path}: not YAML: {str(error).replace(chr(10), ' ')}") from None
     if not isinstance(content, dict):
-        raise FactoryError(
-            f"{path}: a recipe is a mapping of sections, this file holds {type(content).__name__}"
-        )
-    changes = (content.pop("profiles", None) or {}).get(profile, {})
-    return _merged(content, changes)
+        raise FactoryError(f"{path}: a recipe is a mapping of sections, this file holds {type(content).__name__}")
+    profiles = content.pop("profiles", None) or {}
+    known = get_args(Profile)
+    if not isinstance(profiles, dict) or not all(
+        name in known and isinstance(changes, dict) for name, changes in profiles.items()
+    ):
+        raise FactoryError(f"{path}: profiles: must map {' or '.join(known)} to the sections that it changes")
+    return _merged(content, profiles.get(profile, {}))
 
 
 def _merged(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -175,8 +192,7 @@ def load_recipe(folder: Path, profile: Profile = "quick") -> Recipe:
     """
     path = folder / "recipe.yaml"
     recipe = validate(Recipe, load_yaml(path, profile), path)
-    if recipe.feature != folder.name:
-        raise FactoryError(
-            f"{path}: feature is {recipe.feature!r}, but the folder is {folder.name!r}; make them equal"
-        )
+    name = folder.resolve().name
+    if recipe.feature != name:
+        raise FactoryError(f"{path}: feature is {recipe.feature!r}, but the folder is {name!r}; make them equal")
     return recipe

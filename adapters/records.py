@@ -56,6 +56,8 @@ def parse_records(lines: Iterable[str], where: str) -> tuple[list[Record], list[
         except ValidationError as error:
             reasons = (f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
             refused.append(Quarantined(place, "; ".join(reasons), line))
+        except (ValueError, RecursionError) as error:
+            refused.append(Quarantined(place, f"not readable: {error}", line))
         else:
             if record.id in seen:
                 refused.append(Quarantined(place, f"id {record.id!r} occurs twice", line))
@@ -66,8 +68,8 @@ def parse_records(lines: Iterable[str], where: str) -> tuple[list[Record], list[
 
 
 def read_records(path: Path) -> tuple[list[Record], list[Quarantined]]:
-    """Read a JSONL file of records; undecodable bytes spoil their own row only."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    """Read a JSONL file of records; bytes that are not UTF-8 make their own row no JSON, and spoil no other."""
+    with path.open(encoding="utf-8", errors="backslashreplace") as file:
         return parse_records(file, path.name)
 
 
@@ -80,7 +82,12 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 def digest_records(records: Iterable[Record]) -> str:
     """Digest of a set of records, whatever their order."""
-    return digest([record.model_dump() for record in sorted(records, key=lambda record: record.id)])
+    return digest(sorted((record.model_dump() for record in records), key=canonical_json))
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text, white space and case aside: what makes two inputs the same text."""
+    return hashlib.sha256(" ".join(text.split()).casefold().encode("utf-8")).hexdigest()
 
 
 def is_held_out(record: Record, share: float) -> bool:
@@ -91,8 +98,7 @@ def is_held_out(record: Record, share: float) -> bool:
     """
     if record.target is None:
         return False
-    text = " ".join(record.input.split()).casefold()
-    bucket = int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big") / 2**64
+    bucket = int(text_digest(record.input)[:16], 16) / 2**64
     return bucket < share
 
 

@@ -3,7 +3,6 @@
 On a terminal it is a live bar; elsewhere (CI, a log file) one line every ten seconds.
 """
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from rich.progress import (
 )
 
 _LOG_EVERY_SECONDS = 10.0
-console = Console(file=sys.stderr)
+console = Console(stderr=True)
 
 
 class Step:
@@ -46,6 +45,7 @@ class Step:
             console.print(
                 f"  {self._label}: {self._done:.0f}/{self._total:.0f}, {left:.0f} s left {note}",
                 highlight=False,
+                markup=False,  # notes and labels are data: a bracket in them is a bracket
             )
 
 
@@ -54,12 +54,12 @@ def track(label: str, total: float) -> Iterator[Step]:
     """Show progress of `total` units of work under `label` while the block runs."""
     if console.is_terminal:
         columns = (
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console, transient=True) as bar:
             yield Step(label, total, bar)

