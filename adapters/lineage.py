@@ -62,7 +62,7 @@ def lineage_of(recipe: Recipe, records: Sequence[Record], release_key: str) -> L
         skipped.add("code.synthesis")
     build |= {name: code_digest(module) for name, module in STAGE_MODULES.items() if name not in skipped}
     evaluation = {
-        "held_out": digest_records(held_out),
+        "held_out": digest_records(record for record in held_out if record.targets),
         "recipe.evaluation": recipe.evaluation.digest,
     }
     evaluation |= {name: code_digest(module) for name, module in EVALUATION_MODULES.items()}

@@ -91,19 +91,17 @@ def text_digest(text: str) -> str:
 
 
 def is_held_out(record: Record, share: float) -> bool:
-    """Whether a labelled record belongs to the held-out part, decided by its input text alone.
+    """Whether a record belongs to the held-out side, decided by its input text alone.
 
-    The same text is always on the same side, whatever its id and whatever is added or removed around it, so no version
-    of an adapter has trained on what a later one is tested on.
+    The same text is always on the same side, whatever its id, whether it has a target yet, and whatever is added or
+    removed around it, so no version of an adapter has trained on what a later one is tested on.
     """
-    if record.target is None:
-        return False
     bucket = int(text_digest(record.input)[:16], 16) / 2**64
     return bucket < share
 
 
 def split_held_out(records: Sequence[Record], share: float) -> tuple[list[Record], list[Record]]:
-    """Split into (training side, held-out side); records without a target are always on the training side."""
+    """Split into (training side, held-out side). A held-out record without a target is used for nothing yet."""
     held_out = [record for record in records if is_held_out(record, share)]
     training = [record for record in records if not is_held_out(record, share)]
     return training, held_out

@@ -160,9 +160,10 @@ def test_side_is_pinned() -> None:
     assert held_out == [6, 7, 12, 13, 14, 17, 19]
 
 
-def test_record_without_target_is_never_held_out() -> None:
-    records = [Record(**GOOD | {"id": str(n), "input": f"text {n}", "target": None}) for n in range(50)]
-    assert split_held_out(records, 0.9) == (records, [])
+@given(RECORDS, st.floats(0.05, 0.95))
+def test_a_target_that_comes_later_moves_no_record(record: Record, share: float) -> None:
+    without = record.model_copy(update={"target": None})
+    assert is_held_out(without, share) == is_held_out(record.model_copy(update={"target": "later"}), share)
 
 
 @pytest.mark.parametrize(

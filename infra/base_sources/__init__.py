@@ -1,0 +1,1 @@
+"""Where base models come from, one file per kind; `infra/sources.py` is the door."""
