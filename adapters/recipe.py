@@ -53,7 +53,6 @@ class UseCase(Section):
             raise ValueError("prompt must contain {input}")
         return self
 
-
     def ask(self, text: str) -> str:
         """The user message for an input."""
         return self.prompt.replace("{input}", text)

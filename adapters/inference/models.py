@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from adapters.inference.attention import GROUPED
 from infra.errors import FactoryError
 
 
@@ -17,7 +18,9 @@ def load_model(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Any:
     """
     if not (folder / "config.json").is_file():
         raise FactoryError(f"{folder}: no config.json, so no model; name a folder in Hugging Face's layout")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=GROUPED, local_files_only=True
+    )
     return model.to(device).eval().requires_grad_(False)
 
 

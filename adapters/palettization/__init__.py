@@ -1,0 +1,1 @@
+"""The base release: sensitivities, codebooks, bits, accuracy recovery, and the stages that chain them."""

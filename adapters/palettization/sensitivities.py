@@ -1,0 +1,77 @@
+"""Sensitivities: the diagonal of the Fisher information over the linear weights.
+
+For a linear layer y = W x the gradient of one token's term is g x^T, with g the gradient at the layer's output, so the
+sum of squared gradients over tokens is (G*G)^T (X*X): one more matrix product per layer, and neither weight gradients
+nor more than one weight-sized accumulator per layer are ever held. Labels are drawn from the model's own distribution,
+which makes it the Fisher information, the curvature of the divergence from full precision, and not its "empirical"
+namesake (Kunstner et al. 2019, arXiv:1905.12558).
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from adapters.inference.models import load_model, load_tokenizer
+from adapters.palettization.layers import linear_names, require_llama
+from adapters.palettization.recipe import SensitivitiesSection
+from infra.progress import track
+
+SENSITIVITIES = "sensitivities.safetensors"
+_WINDOWS_PER_PASS = 4
+
+
+def fisher_diagonal(model: Any, windows: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
+    """Mean squared gradient per token of each linear weight.
+
+    Args:
+        model: a Llama with frozen weights, in any dtype, on any device.
+        windows: token ids [sequences, tokens].
+        seed: of the sampled labels.
+
+    Returns:
+        Module name → fp32 [out, in] on the model's device.
+    """
+    names = linear_names(model.config.num_hidden_layers)
+    modules = {name: model.get_submodule(name) for name in names}
+    totals = {name: torch.zeros_like(module.weight, dtype=torch.float32) for name, module in modules.items()}
+
+    def watch(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        squares = inputs[0].detach().flatten(0, 1).square()
+
+        def accumulate(gradient: torch.Tensor) -> None:
+            totals[name] += gradient.flatten(0, 1).square().T @ squares
+
+        output.register_hook(accumulate)
+
+    hooks = [module.register_forward_hook(partial(watch, name)) for name, module in modules.items()]
+    generator = torch.Generator(device=model.device).manual_seed(seed)
+    try:
+        with track("sensitivities", len(windows)) as step:
+            for batch in windows.to(model.device).split(_WINDOWS_PER_PASS):
+                embedded = model.get_input_embeddings()(batch).detach().requires_grad_()
+                logits = model(inputs_embeds=embedded, use_cache=False).logits.flatten(0, 1).float()
+                labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator).squeeze(1)
+                torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+                step.advance(len(batch))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: total / windows.numel() for name, total in totals.items()}
+
+
+def write_sensitivities(
+    base: Path, section: SensitivitiesSection, output: Path, dtype: torch.dtype, device: str
+) -> None:
+    """Write the sensitivities of a base model to `output/sensitivities.safetensors`, bf16: their scale matters most.
+
+    Raises:
+        FactoryError: the base is no Llama, or its tokenizer makes too few tokens of the calibration text.
+    """
+    model = load_model(base, dtype, device)
+    require_llama(model.config)
+    windows = section.text.windows(load_tokenizer(base))
+    found = fisher_diagonal(model, windows, section.seed)
+    save_file({name: total.to("cpu", torch.bfloat16) for name, total in found.items()}, output / SENSITIVITIES)

@@ -1,0 +1,146 @@
+"""The stages of a base release, each under its own key, so that a killed build goes on where it stopped.
+
+sensitivities → palettized → recovery → aimodel → evidence → release. Nothing heavy is imported before a stage is built:
+keys are asked for by commands that build nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapters.code import code_digest
+from adapters.palettization.assemble import AIMODEL, assemble_release
+from adapters.palettization.recipe import ReleaseRecipe
+from infra.canonical import digest
+from infra.store import Stage, Store
+
+
+def release_lineage(base_digest: str, recipe: ReleaseRecipe) -> dict[str, str]:
+    """What decides the files of the release that `recipe` would make of a base model now; nothing is run.
+
+    The evidence is left out: other gates judge a release anew, they do not make another one, and no adapter is stale.
+    """
+    nowhere = Path()  # keys depend on digests alone
+    return _lineage(base_digest, release_stages(nowhere, base_digest, recipe, Store(nowhere)))
+
+
+def _lineage(base_digest: str, stages: Sequence[Stage]) -> dict[str, str]:
+    makes_files = ("palettized", "recovery", "aimodel")
+    return {"base_model": base_digest} | {stage.name: stage.key for stage in stages if stage.name in makes_files}
+
+
+def release_stages(
+    base: Path, base_digest: str, recipe: ReleaseRecipe, store: Store, device: str = "cpu"
+) -> list[Stage]:
+    """All stages in the order in which `store` must build them; the last one's output is the release folder.
+
+    Args:
+        base: the full-precision base model in Hugging Face's layout.
+        base_digest: digest of its content.
+    """
+
+    def output_of(stage: Stage) -> Path:
+        return store.entry(stage.name, stage.key) / "output"
+
+    def build_sensitivities(output: Path, scratch: Path) -> None:
+        import torch
+
+        from adapters.palettization.sensitivities import write_sensitivities
+
+        write_sensitivities(base, recipe.sensitivities, output, torch.bfloat16, device)
+
+    sensitivities = Stage(
+        "sensitivities",
+        {
+            "base": base_digest,
+            "recipe": recipe.sensitivities.digest,
+            "text": recipe.sensitivities.text.key,
+            "code": code_digest("adapters.palettization.sensitivities"),
+        },
+        build_sensitivities,
+    )
+
+    def build_palettized(output: Path, scratch: Path) -> None:
+        from adapters.palettization.release import write_palettized
+
+        write_palettized(base, output_of(sensitivities), recipe.palettization, output, device)
+
+    palettized = Stage(
+        "palettized",
+        {
+            "sensitivities": sensitivities.key,
+            "recipe": recipe.palettization.digest,
+            "code": code_digest("adapters.palettization.release"),
+        },
+        build_palettized,
+    )
+
+    def build_recovery(output: Path, scratch: Path) -> None:
+        import torch
+
+        from adapters.palettization.recovery import train_recovery
+
+        model = output_of(palettized)
+        train_recovery(base, model, base_digest, recipe.recovery, output, scratch, torch.bfloat16, device)
+
+    recovery = Stage(
+        "recovery",
+        {
+            "palettized": palettized.key,
+            "recipe": recipe.recovery.digest,
+            "text": recipe.recovery.text.key,
+            "code": code_digest("adapters.palettization.recovery"),
+        },
+        build_recovery,
+    )
+
+    def build_aimodel(output: Path, scratch: Path) -> None:
+        from adapters.device.coreai_export import export_aimodel
+
+        export_aimodel(output_of(palettized), output / AIMODEL, recipe.export)
+
+    aimodel = Stage(
+        "aimodel",
+        {
+            "palettized": palettized.key,
+            "recipe": recipe.export.digest,
+            "code": code_digest("adapters.device.coreai_export"),
+        },
+        build_aimodel,
+    )
+
+    def build_evidence(output: Path, scratch: Path) -> None:
+        from adapters.palettization.evidence import write_evidence
+
+        asset = output_of(aimodel) / AIMODEL
+        write_evidence(base, output_of(palettized), output_of(recovery), asset, recipe, output, device)
+
+    evidence = Stage(
+        "evidence",
+        {
+            "recovery": recovery.key,
+            "aimodel": aimodel.key,
+            "recipe": recipe.gates.digest,
+            "text": recipe.gates.text.key,
+            "code": code_digest("adapters.palettization.evidence"),
+        },
+        build_evidence,
+    )
+
+    def build_release(output: Path, scratch: Path) -> None:
+        assemble_release(
+            digest(_lineage(base_digest, [palettized, recovery, aimodel])),
+            base_digest,
+            recipe,
+            palettized=output_of(palettized),
+            recovery=output_of(recovery),
+            aimodel=output_of(aimodel),
+            evidence=output_of(evidence),
+            output=output,
+        )
+
+    release = Stage(
+        "release",
+        {"evidence": evidence.key, "code": code_digest("adapters.palettization.assemble")},
+        build_release,
+    )
+    return [sensitivities, palettized, recovery, aimodel, evidence, release]

@@ -1,0 +1,125 @@
+"""LoRA over a frozen base: made, loaded, grown and saved in PEFT's format.
+
+Adapters are PEFT's own modules with PEFT's names; only the arithmetic of a layer is ours (`fast_layers`). Parameters
+are fp32 masters, the work is done in the base's dtype. Saved values are fp16, and no file depends on where or when it
+was written.
+
+Source: LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from adapters.recipe import LORA_TARGETS
+from adapters.training.fast_layers import use_fast_layers
+from infra.errors import FactoryError
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+def new_adapter(model: Any, rank: int, alpha: float, dropout: float = 0.0, seed: int = 0) -> Any:
+    """Wrap `model` with a trainable LoRA that does not change its function yet (A random by `seed`, B zero).
+
+    The model's own weights are frozen and its modules replaced in place; the LoRA parameters are fp32.
+    """
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(LORA_TARGETS)
+    )
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        peft_model = get_peft_model(model, config)
+    return use_fast_layers(peft_model)
+
+
+def load_adapter(model: Any, folder: Path, trainable: bool = False) -> Any:
+    """Wrap `model` with the adapter in a PEFT folder, frozen unless `trainable`.
+
+    Raises:
+        FactoryError: the folder holds no adapter, or one for other layers than this model's.
+    """
+    read_config(folder)
+    try:
+        peft_model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
+    except (RuntimeError, ValueError) as error:
+        raise FactoryError(f"{folder}: the adapter does not fit this model: {str(error).splitlines()[0]}") from error
+    return use_fast_layers(peft_model)
+
+
+def continue_adapter(model: Any, folder: Path, rank: int, alpha: float, dropout: float = 0.0, seed: int = 0) -> Any:
+    """Wrap `model` with a trainable LoRA of `rank` and `alpha` that computes what the adapter in `folder` computes.
+
+    Rows that the old adapter lacks are fresh in A and zero in B; what differs in scale (alpha / rank) goes into B.
+
+    Raises:
+        FactoryError: the folder holds no such adapter, or its rank is higher than `rank`.
+    """
+    config = read_config(folder)
+    if config["r"] > rank:
+        raise FactoryError(
+            f"training.rank {rank} is below the recovery adapter's {config['r']}; an adapter that starts from it "
+            "needs at least its rank"
+        )
+    peft_model = new_adapter(model, rank, alpha, dropout, seed)
+    rescale = (config["lora_alpha"] / config["r"]) / (alpha / rank)
+    state = get_peft_model_state_dict(peft_model)
+    saved = load_file(folder / WEIGHTS)
+    if saved.keys() != state.keys():
+        odd = sorted(saved.keys() ^ state.keys())[0]
+        raise FactoryError(f"{folder}: the adapter has other layers than this model, {odd} for one")
+    grown = {name: _grown(name, saved[name].float(), fresh, rescale) for name, fresh in state.items()}
+    set_peft_model_state_dict(peft_model, grown)
+    return peft_model
+
+
+def save_adapter(peft_model: Any, folder: Path, base_digest: str) -> None:
+    """Write PEFT's two files into `folder`: fp16 weights, and the configuration with the base named by its digest.
+
+    Raises:
+        FactoryError: a value is not finite in fp16.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = get_peft_model_state_dict(peft_model)
+    tensors = {name: state[name].detach().to("cpu", torch.float16).contiguous() for name in sorted(state)}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise FactoryError(f"adapter weight {name} is not finite in fp16; lower training.learning_rate")
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = peft_model.peft_config[peft_model.active_adapter].to_dict()
+    config |= {
+        "base_model_name_or_path": base_digest,
+        "revision": base_digest,
+        "target_modules": sorted(config["target_modules"]),
+        "inference_mode": True,
+    }
+    text = json.dumps(config, indent=2, sort_keys=True, default=str)
+    (folder / CONFIG).write_text(text + "\n", "utf-8")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of a PEFT folder's `adapter_config.json`.
+
+    Raises:
+        FactoryError: the folder lacks one of its two files.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FactoryError(f"{folder}: no {name}, so no adapter; name a folder that PEFT can load")
+    return dict(json.loads((folder / CONFIG).read_text("utf-8")))
+
+
+def _grown(name: str, saved: Tensor, fresh: Tensor, rescale: float) -> Tensor:
+    """`fresh` (A [rank, in] random, or B [out, rank] zero) with the saved values in its first ranks."""
+    grown = fresh.detach().to("cpu", torch.float32, copy=True)
+    if ".lora_A." in name:
+        grown[: saved.shape[0]] = saved
+    else:
+        grown[:, : saved.shape[1]] = saved * rescale
+    return grown
