@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+_INIT = 1
+
 
 def configure_prefect(home: Path) -> None:
-    """Set what Prefect reads from the environment; call it before Prefect is imported.
+    """Set what Prefect reads from the environment; call it before Prefect is imported, under the workspace's lock.
 
     The ephemeral server's own services log harmless tracebacks when they are stopped in the middle of a flush, which is
     what the end of a command looks like to them, so only what is critical is shown.
@@ -18,7 +20,23 @@ def configure_prefect(home: Path) -> None:
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
-        "PREFECT_CLI_WRAP_LINES": "false",
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+    end_orphaned_servers(Path(os.environ["PREFECT_HOME"]))
+
+
+def end_orphaned_servers(home: Path) -> None:
+    """End ephemeral servers of this home whose command was killed: nobody else would ever stop them."""
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            if (
+                process.ppid() == _INIT
+                and any("prefect.server.api.server" in part for part in process.cmdline())
+                and process.environ().get("PREFECT_HOME") == str(home)
+            ):
+                process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue

@@ -1,0 +1,54 @@
+"""`factory`: the one entry point. Errors of the user are one line; exit codes: 0 done, 1 a gate said no, 2 input."""
+
+import os
+import sys
+
+import typer
+
+from flows.cli import base, bench, data, feature, registry, run, serve
+from infra.errors import FactoryError
+
+app = typer.Typer(
+    name="factory",
+    help="Retrains, tests and ships LoRA adapters for one palettized on-device base model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+run.register(app)
+registry.register(app)
+serve.register(app)
+app.add_typer(data.app, name="data")
+app.add_typer(base.app, name="base")
+app.add_typer(feature.app, name="feature")
+app.add_typer(registry.app, name="registry")
+bench.register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    # Libraries that phone home are told not to before any of them is imported.
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "DVC_NO_ANALYTICS": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+    try:
+        app()
+    except FactoryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; the next run goes on where this one was", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

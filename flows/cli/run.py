@@ -1,0 +1,174 @@
+"""`factory init`, `plan`, `run`, `watch`: from a change to production."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+
+if TYPE_CHECKING:
+    from flows.factory import Factory
+    from flows.planning import Plan
+
+Features = Annotated[list[str] | None, typer.Argument(help="Features; all if none is named.")]
+Profile = Annotated[str | None, typer.Option(help="quick or full (default: quick, or FACTORY_PROFILE).")]
+Promote = Annotated[bool, typer.Option(help="Promote what passes its gates.")]
+_EVERY = {"s": 1, "m": 60, "h": 3600}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the top level."""
+    for command in (init, run, plan, watch):
+        app.command()(command)
+
+
+def init(home: Home = None) -> None:
+    """Make the workspace; `run` does so by itself."""
+    from flows.factory import open_factory
+
+    factory = open_factory(home)
+    with factory.workspace.lock():
+        factory.data.init()
+        factory.ledger.rows("base")
+    say(f"workspace {factory.workspace.root}: {len(factory.features)} features, {', '.join(factory.features)}")
+
+
+def plan(features: Features = None, json: AsJson = False, home: Home = None, profile: Profile = None) -> None:
+    """Say what is fresh, what is not, and why; nothing is built."""
+    from flows.factory import open_factory
+    from flows.planning import make_plan
+
+    found = make_plan(open_factory(home, profile), features or [])
+    if json:
+        print_json(found.to_json())
+        return
+    print_plan(found)
+
+
+def print_plan(found: "Plan") -> None:
+    """The plan as a table, a line a reason."""
+    rows: list[list[object]] = [["base release", found.base.state, found.base.version, _reasons(found.base.reasons)]]
+    rows += [[one.feature, one.state, one.production, _reasons(one.reasons)] for one in found.features]
+    if not found.features and found.base.needs_work:
+        rows += [[name, "stale", None, "waits for a base release"] for name in found.names]
+    print_table(["", "state", "production", "why"], rows)
+
+
+def _reasons(reasons: Any) -> str:
+    return "\n".join(f"{reason.key}: {short(reason.old)} → {short(reason.new)}" for reason in reasons)
+
+
+def run(
+    features: Features = None,
+    promote: Promote = True,
+    home: Home = None,
+    profile: Profile = None,
+    json: AsJson = False,
+) -> None:
+    """Bring every feature to what its inputs say now: rebuild, test, register, promote what is stale."""
+    from flows.factory import open_factory
+
+    factory = open_factory(home, profile)
+    code = run_once(factory, features or [], promote, json)
+    if code:
+        sys.exit(code)
+
+
+def run_once(factory: "Factory", features: list[str], promote: bool, json: bool) -> int:
+    """One run under the workspace's lock; returns the exit code."""
+    from flows.planning import make_plan
+
+    started = time.monotonic()
+    with factory.workspace.lock():
+        found = make_plan(factory, features)
+        outcomes: list[dict[str, Any]] = []
+        if found.needs_work(promote):
+            outcomes = _work(factory, features, promote)
+            found = make_plan(factory, features)
+    if json:
+        print_json({"plan": found.to_json(), "outcomes": outcomes, "seconds": round(time.monotonic() - started, 1)})
+    elif outcomes:
+        print_outcomes(outcomes, time.monotonic() - started, factory)
+    else:
+        print_plan(found)
+        say(f"nothing to do ({time.monotonic() - started:.1f} s)")
+    return 1 if any(outcome["error"] or outcome["passed"] is False for outcome in outcomes) else 0
+
+
+def _work(factory: "Factory", features: list[str], promote: bool) -> list[dict[str, Any]]:
+    """Start Prefect, which takes seconds, now that there is work."""
+    from infra.prefect_server import configure_prefect
+
+    configure_prefect(factory.workspace.prefect)
+    from flows.run_plan import run_plan
+
+    return run_plan(str(factory.workspace.root), factory.settings.profile, features, promote)
+
+
+def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Factory") -> None:
+    """The closing table, and below it what went wrong and where to look next."""
+    columns = ["", "version", "state", "gates", "score", "baseline", "bits/weight", "adapter MB", "minutes per stage"]
+    rows: list[list[object]] = []
+    for one in outcomes:
+        failed = [gate["name"] for gate in one["gates"] if not gate["passed"]]
+        gates = "failed: " + ", ".join(failed) if failed else ("passed" if one["passed"] else None)
+        spent = [f"{name} {cost / 60:.1f}" for name, cost in one["seconds"].items() if cost >= 3]
+        rows.append(
+            [
+                one["subject"],
+                one["version"],
+                one["state"],
+                gates,
+                _figure(one["figures"].get("candidate")),
+                _figure(one["figures"].get("baseline")),
+                " / ".join(f"{value:.2f}" for value in one["bits_per_weight"]) or None,
+                _figure(one["adapter_mb"], 1),
+                ", ".join(spent),
+            ]
+        )
+    print_table(columns, rows)
+    for one in outcomes:
+        for gate in one["gates"]:
+            if not gate["passed"]:
+                say(f"{one['subject']}: gate {gate['name']}: {gate['detail']}")
+        if one["error"]:
+            say(f"{one['subject']}: {one['error']}")
+    for one in outcomes:
+        if one["report"]:
+            say(f"{one['subject']}: {one['report']}")
+    root = factory.workspace.root
+    say(f"\n{seconds / 60:.1f} minutes. Bits per weight: linear weights / all / all with the recovery adapter.")
+    say("next:     factory registry list, factory history FEATURE, factory generate FEATURE < text")
+    say(f"MLflow:   mlflow ui --backend-store-uri {factory.tracking_uri}")
+    say(f"devices:  download from {root / 'channel'}")
+
+
+def _figure(value: float | None, digits: int = 3) -> str | None:
+    return None if value is None else f"{value:.{digits}f}"
+
+
+def watch(
+    every: Annotated[str, typer.Option(help="How often to look: 30s, 5m, 1h.")] = "60s",
+    promote: Promote = True,
+    home: Home = None,
+    profile: Profile = None,
+) -> None:
+    """Look for changes again and again, and run when there are any; stop with Ctrl-C."""
+    from flows.factory import open_factory
+    from flows.planning import make_plan
+    from infra.errors import FactoryError
+
+    unit = _EVERY.get(every[-1:], 0)
+    if not unit or not every[:-1].isdigit() or int(every[:-1]) == 0:
+        raise FactoryError(f"--every {every!r}: write a number and s, m or h, as in 60s")
+    while True:
+        # Opened anew each time: recipes and settings may have changed.
+        factory = open_factory(home, profile)
+        try:
+            if make_plan(factory, []).needs_work(promote):
+                run_once(factory, [], promote, json=False)
+        except FactoryError as error:
+            say(f"error: {error}")
+        time.sleep(int(every[:-1]) * unit)

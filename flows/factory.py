@@ -1,0 +1,207 @@
+"""The factory of one workspace: opens each room when it is first needed, and reads what the plan compares."""
+
+import getpass
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters.data.overlay import effective_records, read_overlay
+from adapters.lineage import Lineage, lineage_of
+from adapters.palettization.assemble import read_manifest
+from adapters.palettization.recipe import ReleaseRecipe, load_release_recipe
+from adapters.palettization.stages import release_lineage
+from adapters.records import Quarantined, Record, read_records
+from flows.job import Job, Release
+from infra.dvc_data import DataRepo
+from infra.errors import FactoryError
+from infra.settings import Settings, load_settings
+from infra.workspace import KnownBase, Workspace
+from registry import decisions
+from registry.decisions import Row
+from registry.features import Feature, find_features
+from registry.ledger import Ledger
+
+if TYPE_CHECKING:
+    from registry.catalog import Catalog
+    from registry.projection import Registry
+    from registry.versions import Version
+
+
+class Factory:
+    """Everything that flows and commands need. Rooms with heavy libraries are opened by their first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.workspace = Workspace(settings.home.expanduser().resolve())
+
+    @cached_property
+    def features(self) -> dict[str, Feature]:
+        """The features that are run, by name."""
+        settings = self.settings
+        return find_features(settings.features, settings.shipped_features, settings.profile)
+
+    def feature(self, name: str) -> Feature:
+        """One feature.
+
+        Raises:
+            FactoryError: there is none of that name.
+        """
+        if name not in self.features:
+            raise FactoryError(f"no feature {name!r}; there are: {', '.join(self.features) or 'none'}")
+        return self.features[name]
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The decisions."""
+        return Ledger(self.settings.ledger_url or f"sqlite:///{self.workspace.root / 'ledger.db'}")
+
+    @cached_property
+    def catalog(self) -> "Catalog":
+        """Runs and registered versions, in MLflow."""
+        from registry.catalog import Catalog
+
+        return Catalog(self.tracking_uri, self.workspace.artifacts)
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking and registry store."""
+        return self.settings.mlflow_uri or f"sqlite:///{self.workspace.root / 'mlflow.db'}"
+
+    @cached_property
+    def registry(self) -> "Registry":
+        """Ledger, catalog and channel: where decisions are carried out."""
+        from registry.channel import Channel
+        from registry.projection import Registry
+
+        return Registry(self.ledger, self.catalog, Channel(self.workspace.channel))
+
+    @cached_property
+    def actor(self) -> str:
+        """Who decides: as settings say, else this machine's user."""
+        return self.settings.actor or getpass.getuser()
+
+    @cached_property
+    def data(self) -> DataRepo:
+        """The versions of the features' records, in DVC."""
+        return DataRepo(self.workspace.data)
+
+    def records(self, name: str) -> tuple[list[Record], list[Quarantined]]:
+        """A feature's records now: its corpus files, what was added, less what was removed; and rows that are none.
+
+        Raises:
+            FactoryError: a corpus file is missing or lies outside the feature's folder.
+        """
+        feature = self.feature(name)
+        corpus: dict[str, Record] = {}
+        refused: list[Quarantined] = []
+        for entry in feature.recipe.data.corpus:
+            path = (feature.folder / entry).resolve()
+            if not path.is_relative_to(feature.folder.resolve()) or not path.is_file():
+                raise FactoryError(
+                    f"{feature.folder / 'recipe.yaml'}: data.corpus: {entry}: no such file in the folder"
+                )
+            records, bad = read_records(path)
+            refused += bad
+            for record in records:
+                if corpus.setdefault(record.id, record) is not record:
+                    refused.append(Quarantined(entry, f"id {record.id!r} is in another file", record.model_dump_json()))
+        overlay = read_overlay(self.data.folder / name)
+        return effective_records(list(corpus.values()), overlay.added, overlay.removed), [*refused, *overlay.refused]
+
+    def chosen(self, names: Sequence[str]) -> list[str]:
+        """The named features, all of them if none is named.
+
+        Raises:
+            FactoryError: a name is unknown.
+        """
+        return [self.feature(name).recipe.feature for name in names] or list(self.features)
+
+    def lineage(self, name: str, release_key: str) -> Lineage:
+        """The lineage that a run of this feature would have now."""
+        return lineage_of(self.feature(name).recipe, self.records(name)[0], release_key)
+
+    # -- base releases -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def release_recipe(self) -> ReleaseRecipe:
+        """The recipe of base releases, of this package unless settings name another."""
+        path = self.settings.release_recipe
+        profile = self.settings.profile
+        return load_release_recipe(profile, path) if path else load_release_recipe(profile)
+
+    def release_lineage_of(self, base_digest: str) -> dict[str, str]:
+        """What decides the release that would be made of a base model now."""
+        return release_lineage(base_digest, self.release_recipe)
+
+    def release_lineage(self) -> dict[str, str] | None:
+        """The same for the base that is current, None before any is known."""
+        base = self.current_base()
+        return self.release_lineage_of(base.digest) if base else None
+
+    def current_base(self) -> KnownBase | None:
+        """The base model under the current release, else the one that settings name if it was fetched already."""
+        row = self.ledger.current_release()
+        known = self.workspace.known_bases()
+        if row is not None:
+            digest = row.lineage["base_model"]
+            found = [base for base in known if base.digest == digest]
+            return found[-1] if found else KnownBase(self.settings.base, digest, 0.0)
+        return next((base for base in known if base.source == self.settings.base), None)
+
+    def current_release_key(self) -> str | None:
+        """The key of the current base release, if there is one."""
+        row = self.ledger.current_release()
+        return row.base_release if row else None
+
+    def release(self, key: str) -> Release:
+        """A registered base release with the folders that it needs.
+
+        Raises:
+            FactoryError: it is not registered, or its files are damaged.
+        """
+        version = self.catalog.release(key)
+        folder = self.catalog.release_folder(version)
+        base_digest = read_manifest(folder).base
+        return Release(key, version.digest, folder, base_digest, self.workspace.base_folder(base_digest))
+
+    # -- features ------------------------------------------------------------------------------------------------------
+
+    def serving(self, feature: str, release_key: str) -> Row | None:
+        """The decision that put a feature's version in production for a release, else the last for any release."""
+        rows = self.ledger.rows(feature)
+        return decisions.production(rows, release_key) or decisions.last_move(rows)
+
+    def job(self, feature: str) -> Job:
+        """A feature's rebuild for the current base release, with its inputs as they are now.
+
+        Raises:
+            FactoryError: there is no base release yet.
+        """
+        key = self.current_release_key()
+        if key is None:
+            raise FactoryError("no base release yet; `factory base release` makes one")
+        recipe = self.feature(feature).recipe
+        records, refused = self.records(feature)
+        lineage = lineage_of(recipe, records, key)
+        settings = self.settings
+        return Job(recipe, records, refused, lineage, self.release(key), settings.device, settings.teacher_api_key)
+
+    def production_package(self, feature: str) -> tuple["Version", Path]:
+        """The version in production for the current base release, and its package, checked.
+
+        Raises:
+            FactoryError: nothing is in production.
+        """
+        self.feature(feature)
+        key = self.current_release_key()
+        row = self.ledger.production(feature, key) if key else None
+        if row is None:
+            raise FactoryError(f"{feature} has nothing in production; `factory run {feature}` makes a version")
+        version = self.catalog.version(feature, row.version)
+        return version, self.catalog.package_folder(version)
+
+
+def open_factory(home: str | Path | None = None, profile: str | None = None) -> Factory:
+    """The factory in a workspace; what the arguments leave open is read from settings."""
+    return Factory(load_settings(home=home, profile=profile))

@@ -1,0 +1,92 @@
+"""Make a base release: fetch the base, palettize, recover, export, verify, register, make it current."""
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from adapters.evaluation.gates import GateReport
+from adapters.palettization.assemble import read_manifest
+from adapters.palettization.stages import release_stages
+from flows.factory import Factory, open_factory
+from flows.outcome import Outcome
+from flows.tasks import Stopwatch
+from infra.progress import console
+from infra.store import Built
+from infra.workspace import KnownBase
+from registry import promotion
+from registry.catalog import RunContent
+from registry.decisions import BASE
+
+
+@flow(name="release-base", validate_parameters=False)
+def release_base(home: str, profile: str, source: str | None) -> dict[str, Any]:
+    """Release the base from `source`, by default the base that is current or else the one in settings.
+
+    Returns an `Outcome` as a mapping. A release that fails its gates is registered and rejected, and the former one
+    stays current.
+    """
+    factory = open_factory(home, profile)
+    outcome = Outcome(BASE, "released")
+    watch = Stopwatch(home, BASE, outcome.seconds)
+    base = fetch(factory, source)
+    recipe = factory.release_recipe
+    folder = factory.workspace.base_folder(base.digest)
+    stages = release_stages(folder, base.digest, recipe, factory.workspace.store, factory.settings.device)
+    built = [watch.build(stage) for stage in stages][-1]
+    manifest = read_manifest(built.path)
+    report = GateReport.from_json((built.path / "gates.json").read_text("utf-8"))
+    outcome.judged(report)
+    outcome.figures = dict(manifest.figures)
+    outcome.bits_per_weight = [manifest.figures[name] for name in ("bpw_linear", "bpw_all", "bpw_all_with_recovery")]
+    outcome.version = register(factory, built, base, outcome, report)
+    decide(factory, manifest.key, base, outcome)
+    return outcome.to_json()
+
+
+@task(task_run_name="fetch base", cache_policy=NO_CACHE, persist_result=False)
+def fetch(factory: Factory, source: str | None) -> KnownBase:
+    """The base model on this machine: what `source` holds now, or, without one, the base that is current."""
+    known = None if source else factory.current_base()
+    if known is not None and factory.workspace.base_folder(known.digest).is_dir():
+        return known
+    wanted = source or (known.source if known else factory.settings.base)
+    from infra.sources import fetch_base
+
+    console.print(f"  base: fetching {wanted}", highlight=False)
+    return factory.workspace.add_base(wanted, lambda folder: fetch_base(wanted, folder).digest)
+
+
+@task(task_run_name="register base", cache_policy=NO_CACHE, persist_result=False)
+def register(factory: Factory, built: Built, base: KnownBase, outcome: Outcome, report: GateReport) -> int:
+    """Record the release in MLflow with its figures and report page, and register its folder as a version."""
+    import tempfile
+    from pathlib import Path
+
+    from adapters.evaluation.release_report import write_release_report
+
+    manifest = read_manifest(built.path)
+    with tempfile.TemporaryDirectory() as scratch:
+        page = Path(scratch)
+        write_release_report(report, manifest.model_dump(exclude={"files"}), page, None)
+        metrics = dict(manifest.figures) | {f"seconds.{name}": value for name, value in outcome.seconds.items()}
+        content = RunContent(
+            params={"source": base.source, "base_model": base.digest, "key": manifest.key},
+            metrics=metrics,
+            files={"": [page]},
+        )
+        run_id = factory.catalog.log_run("base-release", f"base {manifest.key[:8]}", content)
+    return factory.catalog.register_release(run_id, built.path, factory.release_lineage_of(base.digest), report).version
+
+
+@task(task_run_name="decide base", cache_policy=NO_CACHE, persist_result=False)
+def decide(factory: Factory, key: str, base: KnownBase, outcome: Outcome) -> None:
+    """Make the release current if its gates passed, else write down that they did not."""
+    if outcome.passed:
+        reason = f"passed its gates; base model from {base.source}"
+        promotion.promote_release(factory.registry, key, actor=factory.actor, reason=reason)
+        outcome.state = "promoted"
+    else:
+        reason = f"failed {outcome.failed}; base model from {base.source}"
+        promotion.reject_release(factory.registry, key, actor=factory.actor, reason=reason)
+        outcome.state = "rejected"

@@ -1,0 +1,156 @@
+"""Rebuild one feature's adapter: data, synthesis, training, tests, registration, promotion.
+
+A version that only needs another evaluation goes through the same flow, without synthesis and training.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from adapters.device.package import verify_package
+from adapters.evaluation.gates import GateReport
+from flows.factory import Factory, open_factory
+from flows.job import TRAINED_ON, Job, System
+from flows.outcome import Outcome
+from flows.tasks import Stopwatch
+from infra.store import Built
+from registry import promotion
+from registry.catalog import RunContent
+from registry.plan import FeaturePlan, plan_feature
+from registry.versions import Version
+
+
+@flow(name="retrain", flow_run_name="retrain {feature}", validate_parameters=False)
+def retrain(home: str, profile: str, feature: str, promote: bool) -> dict[str, Any]:
+    """Bring one feature to what its inputs say now; returns an `Outcome` as a mapping."""
+    factory = open_factory(home, profile)
+    job = factory.job(feature)
+    plan = plan_feature(feature, job.lineage, factory.ledger.rows(feature), factory.catalog.versions(feature))
+    outcome = Outcome(feature, plan.state, plan.version)
+    if plan.state == "awaiting promotion":
+        assert plan.version is not None
+        outcome.judged(factory.catalog.gate_report(factory.catalog.version(feature, plan.version)))
+    elif plan.state in ("stale", "needs evaluation"):
+        version = build_and_test(factory, job, plan, outcome)
+        outcome.version = version.version
+    if outcome.passed is False:
+        decide_rejection(factory, outcome)
+    elif outcome.passed and promote:
+        decide_promotion(factory, outcome)
+    return outcome.to_json()
+
+
+def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outcome) -> Version:
+    """The stages in order, each under its key, then the registration of what they gave."""
+    watch = Stopwatch(str(factory.workspace.root), plan.feature, outcome.seconds)
+    data = watch.build(job.data())
+    version_data(factory, job, data)
+    reports = {"data": data.path / "report.json"}
+    if plan.state == "needs evaluation":
+        assert plan.version is not None
+        version = factory.catalog.version(plan.feature, plan.version)
+        package = factory.catalog.package_folder(version)
+        trained_on = factory.catalog.run_file(version, TRAINED_ON)
+    else:
+        synthesis = watch.build(job.synthesis(data.path)) if job.recipe.synthesis else None
+        training = watch.build(job.training(data.path, synthesis.path if synthesis else None))
+        package = watch.build(job.package(training.path)).path
+        trained_on = training.path / TRAINED_ON
+        reports |= {"training": training.path / "training.json"}
+        reports |= {"synthesis": synthesis.path / "report.json"} if synthesis else {}
+    metadata = verify_package(package)
+    systems = {
+        "full_precision": System(job.release, None, "full precision"),
+        "baseline": System(job.release, job.release.folder / "recovery", "recovery adapter"),
+        "candidate": System(job.release, package, metadata.digest),
+        **champion(factory, plan),
+    }
+    answers = {name: watch.build(job.answers(system, data.path)) for name, system in systems.items()}
+    folders = {name: (built.key, built.path) for name, built in answers.items()}
+    evaluation = watch.build(job.evaluation(folders, metadata.megabytes, data.path, reports))
+    report = GateReport.from_json((evaluation.path / "gates.json").read_text("utf-8"))
+    outcome.judged(report)
+    outcome.adapter_mb = metadata.megabytes
+    outcome.report = str(evaluation.path / "report.html")
+    return register(
+        factory, job, package, report, evaluation, reports, [trained_on, data.path / "data_docs"], outcome.seconds
+    )
+
+
+def champion(factory: Factory, plan: FeaturePlan) -> dict[str, System]:
+    """The production version as one more system to test, unless there is none or it is the candidate itself.
+
+    After a base update it is the version that serves the former release, on that release: what users have today.
+    """
+    serving = factory.serving(plan.feature, plan.base_release)
+    if serving is None or serving.version == plan.version:
+        return {}
+    version = factory.catalog.version(plan.feature, serving.version)
+    release = factory.release(version.base_release)
+    return {"production": System(release, factory.catalog.package_folder(version), version.package)}
+
+
+@task(task_run_name="dataset {job.recipe.feature}", cache_policy=NO_CACHE, persist_result=False)
+def version_data(factory: Factory, job: Job, data: Built) -> None:
+    """Keep the records that this run saw as a DVC version of the feature's data."""
+    from infra.canonical import canonical_json
+
+    rows = sorted(job.records, key=lambda record: record.id)
+    lines = b"".join(canonical_json(record.model_dump()) + b"\n" for record in rows)
+    quarantine = (data.path / "quarantine.jsonl").read_bytes()
+    feature = job.recipe.feature
+    message = f"Records of a run of {feature}"
+    factory.data.snapshot(feature, {"records.jsonl": lines, "quarantine.jsonl": quarantine}, message)
+
+
+@task(task_run_name="register {job.recipe.feature}", cache_policy=NO_CACHE, persist_result=False)
+def register(
+    factory: Factory,
+    job: Job,
+    package: Path,
+    report: GateReport,
+    evaluation: Built,
+    reports: dict[str, Path],
+    evidence: list[Path],
+    seconds: dict[str, float],
+) -> Version:
+    """Record the run in MLflow and register the package as a version of the feature's model."""
+    recipe = job.recipe
+    params: dict[str, object] = {"base_release": job.release.key, "base_model": job.release.base_digest}
+    for name, section in (("training", recipe.training), ("synthesis", recipe.synthesis)):
+        params |= {f"{name}.{key}": value for key, value in (section.model_dump() if section else {}).items()}
+    params["evaluation.metric"] = recipe.evaluation.metric
+    params["data.version"] = factory.data.versions(recipe.feature)[-1].md5
+    metrics = dict(report.figures) | {f"seconds.{name}": value for name, value in seconds.items()}
+    series: dict[str, list[tuple[int, float]]] = {}
+    if "training" in reports:
+        steps = json.loads(reports["training"].read_text("utf-8"))["steps"]
+        series["training.loss"] = [(step["step"], step["loss"]) for step in steps]
+    page = [evaluation.path / name for name in ("report.html", "scores.json", "samples.jsonl")]
+    trained_on, data_docs = evidence
+    files = {"": [*page, trained_on], "figures": [evaluation.path / "figures"], "data_docs": [data_docs]}
+    files |= {f"reports/{name}": [path] for name, path in reports.items()}
+    content = RunContent(params=params, metrics=metrics, series=series, files=files)
+    run_id = factory.catalog.log_run(recipe.feature, f"{recipe.feature} {job.lineage.key[:8]}", content)
+    return factory.catalog.register_adapter(recipe.feature, run_id, package, job.lineage, report)
+
+
+@task(task_run_name="promote {outcome.subject}", cache_policy=NO_CACHE, persist_result=False)
+def decide_promotion(factory: Factory, outcome: Outcome) -> None:
+    """Promote what passed: ledger row, alias, package in the channel."""
+    assert outcome.version is not None
+    reason = f"passed its gates in a run ({outcome.state})"
+    promotion.promote(factory.registry, outcome.subject, outcome.version, actor=factory.actor, reason=reason)
+    outcome.state = "promoted"
+
+
+@task(task_run_name="reject {outcome.subject}", cache_policy=NO_CACHE, persist_result=False)
+def decide_rejection(factory: Factory, outcome: Outcome) -> None:
+    """Write down that the version failed, so that it is not built again."""
+    assert outcome.version is not None
+    reason = f"failed {outcome.failed}"
+    promotion.reject(factory.registry, outcome.subject, outcome.version, actor=factory.actor, reason=reason)
+    outcome.state = "rejected"

@@ -1,0 +1,35 @@
+"""The tasks that flows are made of. Each names its key; Prefect's own cache is not asked, the store is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from infra.progress import console
+from infra.store import Built, Stage
+from infra.workspace import Workspace
+
+
+@task(task_run_name="{stage.name}", cache_policy=NO_CACHE, persist_result=False)
+def build_stage(home: str, stage: Stage, subject: str) -> Built:
+    """Build a stage of `subject` (a feature, or the base release) in the workspace `home`, unless it is there."""
+    built = Workspace(Path(home)).store.build(stage)
+    done = "unchanged" if built.reused else f"{built.seconds:.0f} s"
+    console.print(f"  {subject}: {stage.name}, {done}", highlight=False)
+    return built
+
+
+@dataclass
+class Stopwatch:
+    """Builds stages of one subject and remembers what each cost, in seconds by stage name."""
+
+    home: str
+    subject: str
+    seconds: dict[str, float]
+
+    def build(self, stage: Stage) -> Built:
+        """Run `build_stage` and add its time to that of the stages of the same name."""
+        built = build_stage(self.home, stage, self.subject)
+        self.seconds[stage.name] = self.seconds.get(stage.name, 0.0) + built.seconds
+        return built

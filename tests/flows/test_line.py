@@ -1,0 +1,144 @@
+"""The whole line on a tiny random base, by the command that users run: from a change to production and back."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.flows.line import factory, factory_json, kill_run, make_project, read_rows, write_rows
+from tests.tiny import make_tiny_base
+
+pytestmark = pytest.mark.servers
+FEATURES = ["brief", "edit", "rank"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose first run was killed in its middle and whose second went to the end.
+
+    The tests of this module go on from it in their order.
+    """
+    folder = make_project(tmp_path_factory.mktemp("project"))
+    plan = factory_json(folder, "plan")
+    assert plan["base"]["state"] == "missing"
+    kill_run(folder, after="edit: training")
+    ran = factory_json(folder, "run")
+    assert [(one["subject"], one["state"]) for one in ran["outcomes"]] == [("edit", "promoted"), ("rank", "promoted")]
+    # What the killed run had finished is not done again, what it had not is.
+    seconds = ran["outcomes"][0]["seconds"]
+    assert (seconds["data"], seconds["training"]) == (0.0, 0.0)
+    assert seconds["answers"] > 0
+    assert servers_of(folder) == [], "the killed run's server was left behind"
+    return folder
+
+
+def servers_of(folder: Path) -> list[int]:
+    """Processes that run Prefect's server for this project."""
+    home = str(folder / ".factory/prefect")
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if "uvicorn" in " ".join(process.cmdline()) and process.environ().get("PREFECT_HOME") == home:
+                found.append(process.pid)
+    return found
+
+
+def states(folder: Path) -> dict[str, str]:
+    """Each feature's state by the plan."""
+    return {one["feature"]: one["state"] for one in factory_json(folder, "plan")["features"]}
+
+
+def test_everything_is_fresh_after_a_run(project: Path) -> None:
+    assert states(project) == dict.fromkeys(FEATURES, "fresh")
+    again = factory_json(project, "run")
+    assert again["outcomes"] == []
+    assert again["seconds"] < 10
+
+
+def test_production_answers(project: Path) -> None:
+    """`generate`, `export` and MLflow's own loader all serve what was promoted."""
+    answered = json.loads(factory(project, "generate", "brief", "--json", text="please call today").stdout)
+    assert answered["version"] == 1
+    factory(project, "export", "brief", "out")
+    metadata = json.loads((project / "out/metadata.json").read_text("utf-8"))
+    assert (metadata["feature"], metadata["version"]) == ("brief", 1)
+
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{project / '.factory/mlflow.db'}")
+    answers = mlflow.pyfunc.load_model("models:/adapter-brief@production").predict(["please call today"])
+    assert list(answers) == [answered["answer"]]
+
+
+def test_a_changed_training_record_makes_one_feature_stale(project: Path) -> None:
+    rows = read_rows(project / "features/edit")
+    held_out = {json.loads(line)["id"] for line in _stage_file(project, "edit", "held_out.jsonl")}
+    changed = next(row for row in rows if row["id"] not in held_out)
+    changed["target"] += " soon"
+    write_rows(project / "features/edit", rows)
+    assert states(project) == {"brief": "fresh", "edit": "stale", "rank": "fresh"}
+    reasons = factory_json(project, "plan", "edit")["features"][0]["reasons"]
+    assert [reason["key"] for reason in reasons] == ["data"]
+
+    ran = factory_json(project, "run")
+    assert [(one["subject"], one["version"], one["state"]) for one in ran["outcomes"]] == [("edit", 2, "promoted")]
+    assert "training" in ran["outcomes"][0]["seconds"]
+
+
+def test_a_changed_held_out_record_tests_the_same_version_again(project: Path) -> None:
+    rows = read_rows(project / "features/rank")
+    held_out = {json.loads(line)["id"] for line in _stage_file(project, "rank", "held_out.jsonl")}
+    changed = next(row for row in rows if row["id"] in held_out)
+    changed["target"] = "1" if changed["target"] == "2" else "2"
+    write_rows(project / "features/rank", rows)
+    assert states(project)["rank"] == "needs evaluation"
+    (outcome,) = factory_json(project, "run")["outcomes"]
+    assert (outcome["subject"], outcome["version"]) == ("rank", 1)
+    assert "training" not in outcome["seconds"]
+    assert states(project)["rank"] == "fresh"
+
+
+def test_a_rollback_is_not_undone_by_the_next_run(project: Path) -> None:
+    factory(project, "rollback", "edit", "--reason", "users complain")
+    assert states(project)["edit"] == "held"
+    assert factory_json(project, "run")["outcomes"] == []
+    (edit,) = [one for one in factory_json(project, "registry", "list") if one["feature"] == "edit"]
+    assert edit["production"] == 1
+    factory(project, "release-hold", "edit", "--reason", "it was something else")
+    assert states(project)["edit"] == "awaiting promotion"
+
+
+def test_a_version_that_failed_its_gates_is_not_built_again(project: Path) -> None:
+    recipe = project / "features/brief/recipe.yaml"
+    text = recipe.read_text("utf-8")
+    recipe.write_text(text.replace("better_than_baseline_by: -1.0", "better_than_baseline_by: 1.0"), "utf-8")
+    ran = factory_json(project, "run", "brief", code=1)
+    (outcome,) = ran["outcomes"]
+    assert (outcome["state"], outcome["passed"]) == ("rejected", False)
+    assert [gate["name"] for gate in outcome["gates"] if not gate["passed"]] == ["better_than_baseline"]
+    assert states(project)["brief"] == "rejected"
+    assert factory_json(project, "run", "brief")["outcomes"] == []
+    (brief,) = [one for one in factory_json(project, "registry", "list") if one["feature"] == "brief"]
+    assert brief["production"] == 1
+    recipe.write_text(text, "utf-8")
+    assert states(project)["brief"] == "fresh"
+
+
+def test_another_base_makes_every_feature_stale(project: Path) -> None:
+    make_tiny_base(project / "other", seed=1)
+    outcome = factory_json(project, "base", "release", str(project / "other"))
+    assert outcome["state"] == "promoted"
+    assert states(project) == dict.fromkeys(FEATURES, "stale")
+    keys = {reason["key"] for one in factory_json(project, "plan")["features"] for reason in one["reasons"]}
+    assert "base_release" in keys
+
+
+def _stage_file(project: Path, feature: str, name: str) -> list[str]:
+    found = [
+        entry / "output" / name
+        for entry in (project / ".factory/store/data").iterdir()
+        if json.loads((entry / "stage.json").read_text("utf-8"))["inputs"]["feature"] == feature
+    ]
+    return found[-1].read_text("utf-8").splitlines()
