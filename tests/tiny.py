@@ -10,9 +10,7 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = (
-    "the a train meeting is late today please call me about your garden and we will see you at noon tomorrow"
-)
+WORDS = "the a train meeting is late today please call me about your garden and we will see you at noon tomorrow"
 
 
 def make_tiny_base(folder: Path, seed: int = 0, hidden: int = 64, layers: int = 2) -> Path:

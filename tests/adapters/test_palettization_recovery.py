@@ -1,0 +1,69 @@
+"""The distillation loss and the recovery adapter."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapters.inference.models import load_model, load_tokenizer
+from adapters.palettization.quality import measure_quality
+from adapters.palettization.recipe import PalettizationSection, RecoverySection, SensitivitiesSection
+from adapters.palettization.recovery import STEPS, distillation_loss, train_recovery
+from adapters.palettization.release import load_release, write_palettized
+from adapters.palettization.sensitivities import write_sensitivities
+from adapters.palettization.text import FrozenText
+from adapters.training.batching import Encoded, collate
+from adapters.training.lora import load_adapter
+from tests.tiny import make_tiny_base
+
+TEXT = FrozenText(file="calibration-1.txt", tokens=512, window=32)
+SECTION = RecoverySection(text=TEXT, rank=8, steps=40, batch_tokens=256, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="module")
+def palettized(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("palettized")
+    write_sensitivities(base, SensitivitiesSection(text=TEXT), folder, torch.float32, "cpu")
+    write_palettized(base, folder, PalettizationSection(bits=2, group_size=32), folder, "cpu")
+    return folder
+
+
+def test_the_loss_is_the_divergence_from_the_teacher(base: Path, palettized: Path) -> None:
+    teacher, student = load_model(base, torch.float32), load_release(palettized, torch.float32)
+    windows = TEXT.windows(load_tokenizer(base))[:4]
+    batch = collate([Encoded(ids, 1) for ids in windows.tolist()])
+    loss = distillation_loss(teacher)
+    itself, count = loss(teacher, batch)
+    assert count == 4 * 31 and itself.item() / count == pytest.approx(0, abs=1e-6)
+    expected = measure_quality(teacher, student, windows).kl
+    for _ in range(2):  # the second time from the kept hidden states
+        total, count = loss(student, batch)
+        assert total.item() / count == pytest.approx(expected, rel=1e-3)
+
+
+def test_recovery_brings_the_palettized_model_nearer_to_the_base(base: Path, palettized: Path, tmp_path: Path) -> None:
+    train_recovery(base, palettized, "0" * 64, SECTION, tmp_path, tmp_path / "scratch", torch.float32, "cpu")
+    windows = FrozenText(file="held-out-1.txt", tokens=512, window=32).windows(load_tokenizer(base))
+    teacher, model = load_model(base, torch.float32), load_release(palettized, torch.float32)
+    before = measure_quality(teacher, model, windows).kl
+    after = measure_quality(teacher, load_adapter(model, tmp_path), windows).kl
+    assert after < 0.9 * before
+    steps = json.loads((tmp_path / STEPS).read_text())
+    assert len(steps) == SECTION.steps and steps[-1]["divergence"] < steps[0]["divergence"]
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["r"] == 8
+
+
+def test_the_same_inputs_give_the_same_bytes(base: Path, palettized: Path, tmp_path: Path) -> None:
+    section = SECTION.model_copy(update={"steps": 3})
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+        train_recovery(base, palettized, "0" * 64, section, folder, folder / "scratch", torch.bfloat16, "cpu")
+    for name in ("adapter_model.safetensors", "adapter_config.json", STEPS):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()

@@ -1,0 +1,185 @@
+"""LoRA files and arithmetic against PEFT's own."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from adapters.inference.models import load_model
+from adapters.recipe import LORA_TARGETS
+from adapters.training.batching import Batch, Encoded, collate
+from adapters.training.lora import continue_adapter, load_adapter, new_adapter, save_adapter
+from adapters.training.losses import completion_cross_entropy, selected_logits
+from infra.errors import FactoryError
+from tests.tiny import make_tiny_base
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("lora") / "base")
+
+
+@pytest.fixture(scope="module")
+def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved adapter of rank 4 whose B is not zero."""
+    folder = tmp_path_factory.mktemp("lora") / "adapter"
+    save_adapter(stirred(new_adapter(load_model(base, torch.float32), 4, 8.0, seed=3)), folder, DIGEST)
+    return folder
+
+
+def stirred(model: Any) -> Any:
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    return model
+
+
+def padded_batch(rows: int = 5) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    sizes = [9 + 6 * row for row in range(rows)]
+    ids = [torch.randint(3, 512, (size,), generator=generator).tolist() for size in sizes]
+    return collate([Encoded(row, completion_start=len(row) // 2) for row in ids])
+
+
+def plain_peft(base: Path, adapter: Path) -> Any:
+    """transformers' eager attention and PEFT's own layers in fp32."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
+    return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "loss_error", "gradient_error"), [(torch.float32, 1e-6, 1e-4), (torch.bfloat16, 5e-3, 0.1)]
+)
+def test_loss_and_gradients_equal_peft_and_transformers(
+    base: Path, adapter: Path, dtype: torch.dtype, loss_error: float, gradient_error: float
+) -> None:
+    batch = padded_batch()
+    reference = plain_peft(base, adapter)
+    labels = batch.input_ids.clone()
+    learnt = torch.zeros_like(batch.loss_mask)
+    learnt[:, 1:] = batch.loss_mask[:, :-1]
+    labels[~learnt] = -100
+    wanted = reference(batch.input_ids, attention_mask=batch.attention_mask.long(), labels=labels).loss
+    wanted.backward()
+
+    model = load_adapter(load_model(base, dtype), adapter, trainable=True)
+    total, count = completion_cross_entropy(model, batch)
+    (total / count).backward()
+    assert count == int(learnt.sum())
+    assert (total / count).item() == pytest.approx(wanted.item(), rel=loss_error)
+    ours, theirs = gradients(model), gradients(reference)
+    assert ours.keys() == theirs.keys() and len(ours) == 2 * 7 * 2
+    for name, gradient in ours.items():
+        assert gradient.dtype == torch.float32
+        assert (gradient - theirs[name]).norm() <= gradient_error * theirs[name].norm(), name
+
+
+def test_dropout_is_pefts(base: Path, adapter: Path) -> None:
+    batch = padded_batch()
+    model = continue_adapter(load_model(base, torch.float32), adapter, 4, 8.0, dropout=0.5)
+    model.train()
+    torch.manual_seed(0)
+    first = selected_logits(model, batch)
+    assert not torch.equal(first, selected_logits(model, batch))
+    (reference := plain_peft(base, adapter)).train()
+    for module in reference.modules():
+        if hasattr(module, "lora_dropout"):
+            module.lora_dropout["default"] = torch.nn.Dropout(0.5)
+    torch.manual_seed(0)
+    hidden = reference.get_base_model().model(batch.input_ids).last_hidden_state[batch.loss_mask]
+    assert torch.allclose(first, reference.get_base_model().lm_head(hidden), atol=1e-4)
+
+
+def test_new_adapter_changes_nothing_yet_and_depends_on_its_seed(base: Path) -> None:
+    batch = padded_batch()
+    plain = selected_logits(load_model(base, torch.float32), batch)
+    torch.manual_seed(11)
+    one, again, other = (new_adapter(load_model(base, torch.float32), 4, 8.0, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), torch.manual_seed(11) and torch.rand(1)), "the global state is left alone"
+    assert torch.allclose(selected_logits(one, batch), plain, atol=1e-6)
+    a = [next(p for name, p in m.named_parameters() if "lora_A" in name) for m in (one, again, other)]
+    assert torch.equal(a[0], a[1]) and not torch.equal(a[0], a[2])
+    trainable = {name.split(".")[-4] for name, p in one.named_parameters() if p.requires_grad}
+    assert trainable == set(LORA_TARGETS)
+
+
+def test_saved_folder_loads_with_peft(base: Path, adapter: Path) -> None:
+    batch = padded_batch()
+    model = load_adapter(load_model(base, torch.float32), adapter)
+    assert not any(p.requires_grad for p in model.parameters())
+    hidden = plain_peft(base, adapter).get_base_model().model(batch.input_ids).last_hidden_state
+    assert torch.allclose(
+        selected_logits(model, batch), model.get_base_model().lm_head(hidden[batch.loss_mask]), atol=1e-5
+    )
+
+
+def test_adapter_of_pefts_own_loads_here(base: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=list(LORA_TARGETS))
+    stirred(get_peft_model(model, config)).save_pretrained(tmp_path)
+    batch = padded_batch()
+    ours = selected_logits(load_adapter(load_model(base, torch.float32), tmp_path), batch)
+    assert torch.allclose(ours, selected_logits(plain_peft(base, tmp_path), batch), atol=1e-5)
+
+
+def test_files_are_fp16_deterministic_and_name_the_base(base: Path, adapter: Path, tmp_path: Path) -> None:
+    assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert {t.dtype for t in load_file(adapter / "adapter_model.safetensors").values()} == {torch.float16}
+    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    assert config["base_model_name_or_path"] == config["revision"] == DIGEST
+    assert (config["r"], config["lora_alpha"], config["inference_mode"]) == (4, 8.0, True)
+    assert str(base) not in (adapter / "adapter_config.json").read_text("utf-8")
+    save_adapter(load_adapter(load_model(base, torch.float32), adapter), tmp_path, DIGEST)
+    for path in adapter.iterdir():
+        assert sha256(path) == sha256(tmp_path / path.name)
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(4, 8.0), (4, 2.0), (7, 21.0)])
+def test_a_grown_adapter_computes_the_same(base: Path, adapter: Path, rank: int, alpha: float) -> None:
+    batch = padded_batch()
+    before = selected_logits(load_adapter(load_model(base, torch.float32), adapter), batch)
+    grown = continue_adapter(load_model(base, torch.float32), adapter, rank, alpha, seed=5)
+    assert torch.allclose(selected_logits(grown, batch), before, atol=1e-5)
+    total, _ = completion_cross_entropy(grown, batch)
+    total.backward()
+    shapes = {p.shape[0] for name, p in grown.named_parameters() if "lora_A" in name}
+    assert shapes == {rank}
+    # Fresh ranks must be able to learn: A is random there, so their B has a gradient.
+    assert all(g[:, 4:].abs().sum() > 0 for name, g in gradients(grown).items() if "lora_B" in name and rank > 4)
+
+
+def test_what_does_not_fit_is_told(base: Path, adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(FactoryError, match="rank 2 is below the recovery adapter's 4"):
+        continue_adapter(load_model(base, torch.float32), adapter, 2, 8.0)
+    with pytest.raises(FactoryError, match=r"no adapter_config\.json"):
+        load_adapter(load_model(base, torch.float32), tmp_path)
+    wider = make_tiny_base(tmp_path / "wider", hidden=128)
+    with pytest.raises(FactoryError, match="does not fit this model"):
+        load_adapter(load_model(wider, torch.float32), adapter)
+    deeper = make_tiny_base(tmp_path / "deeper", layers=3)
+    with pytest.raises(FactoryError, match="other layers than this model"):
+        continue_adapter(load_model(deeper, torch.float32), adapter, 4, 8.0)
+
+
+def test_weights_over_fp16_are_refused(base: Path, tmp_path: Path) -> None:
+    model = new_adapter(load_model(base, torch.float32), 4, 8.0)
+    next(p for p in model.parameters() if p.requires_grad).data[0, 0] = 1e6
+    with pytest.raises(FactoryError, match="not finite in fp16"):
+        save_adapter(model, tmp_path, DIGEST)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
