@@ -1,5 +1,7 @@
 """The tasks that flows are made of. Each names its key; Prefect's own cache is not asked, the store is."""
 
+import contextlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from infra.workspace import Workspace
 @task(task_run_name="{stage.name}", cache_policy=NO_CACHE, persist_result=False)
 def build_stage(home: str, stage: Stage, subject: str) -> Built:
     """Build a stage of `subject` (a feature, or the base release) in the workspace `home`, unless it is there."""
-    built = Workspace(Path(home)).store.build(stage)
+    # Standard output belongs to the command's answer; converters and trainers talk, too.
+    with contextlib.redirect_stdout(sys.stderr):
+        built = Workspace(Path(home)).store.build(stage)
     done = "unchanged" if built.reused else f"{built.seconds:.0f} s"
     console.print(f"  {subject}: {stage.name}, {done}", highlight=False)
     return built

@@ -116,7 +116,9 @@ def kill_run(folder: Path, after: str) -> None:
     assert reported, f"the run ended before it reported {after!r}"
 
 
-def factory(folder: Path, *arguments: str, text: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
+def factory(
+    folder: Path, *arguments: str, text: str = "", code: int = 0, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
     """Run the `factory` command in a folder and require an exit code."""
     done = subprocess.run(
         _command(*arguments),
@@ -125,16 +127,16 @@ def factory(folder: Path, *arguments: str, text: str = "", code: int = 0) -> sub
         input=text,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
     )
     assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
 
-def factory_json(folder: Path, *arguments: str, code: int = 0) -> Any:
+def factory_json(folder: Path, *arguments: str, code: int = 0, timeout: float = 300) -> Any:
     """Run a `factory` command with `--json` and parse what it prints."""
-    return json.loads(factory(folder, *arguments, "--json", code=code).stdout)
+    return json.loads(factory(folder, *arguments, "--json", code=code, timeout=timeout).stdout)
 
 
 def _command(*arguments: str) -> list[str]:
