@@ -65,7 +65,8 @@ def train(
     """Train what of `model` requires gradients, in place, one AdamW step for each batch; the log of all steps.
 
     `loss(model, batch)` returns the sum of the losses and how many positions it counted. With a checkpoint of the
-    same training in `scratch`, the steps that it holds are not done again; `on_step` is not called for them.
+    same training in `scratch`, the steps that it holds are not done again; `on_step` is not called for them. The model
+    is left in evaluation mode.
 
     Raises:
         FactoryError: the loss or its gradient is not finite.
@@ -77,7 +78,6 @@ def train(
     )
     identity = _identity(parameters, batches, settings)
     logs = _restore(scratch / CHECKPOINT, identity, parameters, optimizer)
-    was_training = model.training
     model.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step in range(len(logs), len(batches)):
@@ -103,7 +103,7 @@ def train(
                 _save(scratch / CHECKPOINT, identity, logs, parameters, optimizer)
             if on_step is not None:
                 on_step(logs[-1])
-    model.train(was_training)
+    model.eval()
     return logs
 
 

@@ -1,5 +1,6 @@
 """What exists and what may ship: `factory registry …`, `history`, `promote`, `rollback`, `release-hold`."""
 
+from json import loads
 from typing import Annotated, Any
 
 import typer
@@ -104,7 +105,7 @@ def _show_version(factory: Any, feature: str, number: int, json: bool) -> None:
     one = factory.catalog.version(feature, number)
     report = factory.catalog.gate_report(one)
     if json:
-        print_json(_version_json(one) | {"gate_report": report.content()})
+        print_json(_version_json(one) | {"gate_report": loads(report.to_json())})
         return
     print_table(
         ["gate", "verdict", "detail"],

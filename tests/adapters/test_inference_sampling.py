@@ -9,7 +9,7 @@ from adapters.inference.sampling import draw, uniforms
 from adapters.inference.types import Prompt, Sampling
 
 
-def many(logits: torch.Tensor, temperature: float, top_p: float, draws: int = 20000) -> torch.Tensor:
+def many(logits: torch.Tensor, temperature: float, top_p: float, draws: int = 5000) -> torch.Tensor:
     """Shares of each token over evenly spread numbers."""
     numbers = (torch.arange(draws, dtype=torch.float64) + 0.5) / draws
     tokens, _ = draw(logits.expand(draws, -1), temperature, top_p, numbers)

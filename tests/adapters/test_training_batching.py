@@ -73,6 +73,13 @@ def test_masks_and_positions() -> None:
     assert batch.input_ids.dtype == torch.long
 
 
+def test_shared_prefix_ends_at_a_difference_or_at_what_is_learnt() -> None:
+    rows = [Encoded([5, 6, 7, 8, 9], 4), Encoded([5, 6, 7, 2, 9, 1], 4)]
+    assert collate(rows).shared_prefix == 3
+    assert collate(rows[:1]).shared_prefix == 0
+    assert collate([Encoded([5, 6, 7, 8], 2)] * 3).shared_prefix == 1, "the position that predicts is not shared"
+
+
 def test_encoding_learns_the_completion_and_its_end(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(make_tiny_base(tmp_path))
     examples = [Example(Prompt("s", "hello"), "fine"), Example(Prompt("s", "hello " * 200), "fine")]

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from adapters.inference.models import load_model
 from adapters.recipe import LORA_TARGETS
+from adapters.training import losses
 from adapters.training.batching import Batch, Encoded, collate
 from adapters.training.lora import continue_adapter, load_adapter, new_adapter, save_adapter
 from adapters.training.losses import completion_cross_entropy, selected_logits
@@ -43,11 +44,12 @@ def stirred(model: Any) -> Any:
     return model
 
 
-def padded_batch(rows: int = 5) -> Batch:
+def padded_batch(shared: int = 0) -> Batch:
+    """Five rows of different lengths that begin with the same `shared` tokens."""
     generator = torch.Generator().manual_seed(1)
-    sizes = [9 + 6 * row for row in range(rows)]
-    ids = [torch.randint(3, 512, (size,), generator=generator).tolist() for size in sizes]
-    return collate([Encoded(row, completion_start=len(row) // 2) for row in ids])
+    beginning = list(range(100, 100 + shared))
+    ids = [torch.randint(3, 512, (9 + 6 * row,), generator=generator).tolist() for row in range(5)]
+    return collate([Encoded(beginning + row, completion_start=shared + len(row) // 2) for row in ids])
 
 
 def plain_peft(base: Path, adapter: Path) -> Any:
@@ -60,13 +62,22 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("shared", [0, 20])
 @pytest.mark.parametrize(
     ("dtype", "loss_error", "gradient_error"), [(torch.float32, 1e-6, 1e-4), (torch.bfloat16, 5e-3, 0.1)]
 )
 def test_loss_and_gradients_equal_peft_and_transformers(
-    base: Path, adapter: Path, dtype: torch.dtype, loss_error: float, gradient_error: float
+    base: Path,
+    adapter: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    loss_error: float,
+    gradient_error: float,
+    shared: int,
 ) -> None:
-    batch = padded_batch()
+    monkeypatch.setattr(losses, "_ROWS", 7)  # several pieces of the vocabulary's loss
+    batch = padded_batch(shared)
+    assert batch.shared_prefix == shared
     reference = plain_peft(base, adapter)
     labels = batch.input_ids.clone()
     learnt = torch.zeros_like(batch.loss_mask)
@@ -85,6 +96,16 @@ def test_loss_and_gradients_equal_peft_and_transformers(
     for name, gradient in ours.items():
         assert gradient.dtype == torch.float32
         assert (gradient - theirs[name]).norm() <= gradient_error * theirs[name].norm(), name
+
+
+def test_a_shared_beginning_is_computed_once(base: Path) -> None:
+    model = load_model(base, torch.float32)
+    seen: list[tuple[int, int]] = []
+    model.get_decoder().register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    selected_logits(model, padded_batch(shared=20))
+    assert seen == [(1, 20), (5, 33)]
 
 
 def test_dropout_is_pefts(base: Path, adapter: Path) -> None:
