@@ -164,7 +164,7 @@ class PalettizedLlama(nn.Module):
     def _mask(self, positions: Tensor) -> Tensor:
         """Additive [tokens, context + tokens]: the cache before the first position, then the tokens up to one's own."""
         tokens = positions.shape[0]
-        cached = torch.arange(self._context, dtype=torch.int32) < positions[0]
+        cached = torch.arange(self._context, dtype=torch.int32, device=positions.device) < positions[0]
         causal = positions.unsqueeze(0) <= positions.unsqueeze(1)
         visible = torch.cat([cached.unsqueeze(0).expand(tokens, -1), causal], dim=1)
         return torch.where(visible, 0.0, torch.finfo(torch.float32).min)
