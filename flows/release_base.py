@@ -38,7 +38,7 @@ def release_base(home: str, profile: str, source: str | None) -> dict[str, Any]:
     report = GateReport.from_json((built.path / "gates.json").read_text("utf-8"))
     outcome.judged(report)
     outcome.figures = dict(manifest.figures)
-    outcome.bits_per_weight = [manifest.figures[name] for name in ("bpw_linear", "bpw_all", "bpw_all_with_recovery")]
+    outcome.bits_per_weight = manifest.bits_per_weight
     outcome.version = register(factory, built, base, outcome, report)
     decide(factory, manifest.key, base, outcome)
     return outcome.to_json()

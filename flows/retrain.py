@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from adapters.device.package import verify_package
 from adapters.evaluation.gates import GateReport
+from adapters.palettization.assemble import read_manifest
 from flows.factory import Factory, open_factory
 from flows.job import TRAINED_ON, Job, System
 from flows.outcome import Outcome
@@ -74,6 +75,7 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
     report = GateReport.from_json((evaluation.path / "gates.json").read_text("utf-8"))
     outcome.judged(report)
     outcome.adapter_mb = metadata.megabytes
+    outcome.bits_per_weight = read_manifest(job.release.folder).bits_per_weight
     outcome.report = str(evaluation.path / "report.html")
     return register(
         factory, job, package, report, evaluation, reports, [trained_on, data.path / "data_docs"], outcome.seconds

@@ -8,6 +8,7 @@ Notable choices:
 - Every expectation carries in `meta` what it is about and what it expects in words; failures are told in those.
 """
 
+import logging
 import numbers
 import os
 import re
@@ -58,6 +59,7 @@ class Checkpoints:
 
     def __init__(self, feature: str, section: DataSection, site: Path) -> None:
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+        logging.getLogger("great_expectations").setLevel(logging.WARNING)
         import great_expectations as gx
 
         self._feature = feature
@@ -103,6 +105,7 @@ class Checkpoints:
 
     def _run(self, name: str, expectations: list[Any], records: Sequence[Record]) -> Sequence[Any]:
         """Results of the suite's expectations; an expectation that cannot be computed is an error of ours."""
+        logging.getLogger("great_expectations").setLevel(logging.WARNING)
         import great_expectations as gx
 
         context, title = self._context, f"{self._feature}-{name}"

@@ -35,6 +35,11 @@ class Manifest(BaseModel):
     gates: str
     files: dict[str, str]
 
+    @property
+    def bits_per_weight(self) -> list[float]:
+        """Over the linear weights, over all weights, and over all with the recovery adapter on top."""
+        return [self.figures[name] for name in ("bpw_linear", "bpw_all", "bpw_all_with_recovery")]
+
 
 def assemble_release(
     key: str,

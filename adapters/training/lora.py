@@ -50,6 +50,9 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> Any:
         peft_model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
     except (RuntimeError, ValueError) as error:
         raise FactoryError(f"{folder}: the adapter does not fit this model: {str(error).splitlines()[0]}") from error
+    if not trainable:
+        # Masters are for optimisers; a frozen adapter in the base's dtype is not cast again at every token.
+        peft_model.to(model.dtype)
     return use_fast_layers(peft_model)
 
 

@@ -109,26 +109,9 @@ def _work(factory: "Factory", features: list[str], promote: bool) -> list[dict[s
 
 def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Factory") -> None:
     """The closing table, and below it what went wrong and where to look next."""
-    columns = ["", "version", "state", "gates", "score", "baseline", "bits/weight", "adapter MB", "minutes per stage"]
-    rows: list[list[object]] = []
-    for one in outcomes:
-        failed = [gate["name"] for gate in one["gates"] if not gate["passed"]]
-        gates = "failed: " + ", ".join(failed) if failed else ("passed" if one["passed"] else None)
-        spent = [f"{name} {cost / 60:.1f}" for name, cost in one["seconds"].items() if cost >= 3]
-        rows.append(
-            [
-                one["subject"],
-                one["version"],
-                one["state"],
-                gates,
-                _figure(one["figures"].get("candidate")),
-                _figure(one["figures"].get("baseline")),
-                " / ".join(f"{value:.2f}" for value in one["bits_per_weight"]) or None,
-                _figure(one["adapter_mb"], 1),
-                ", ".join(spent),
-            ]
-        )
-    print_table(columns, rows)
+    columns = ["", "ver", "state", "gates", "score", "baseline", "bits/weight", "MB"]
+    print_table(columns, [_row(one) for one in outcomes])
+    print_table(["", "minutes", "stage by stage"], [_minutes(one) for one in outcomes])
     for one in outcomes:
         for gate in one["gates"]:
             if not gate["passed"]:
@@ -139,10 +122,29 @@ def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Fac
         if one["report"]:
             say(f"{one['subject']}: {one['report']}")
     root = factory.workspace.root
-    say(f"\n{seconds / 60:.1f} minutes. Bits per weight: linear weights / all / all with the recovery adapter.")
+    say(f"\n{seconds / 60:.1f} minutes. Bits per weight: linear weights / all / all and the recovery adapter")
     say("next:     factory registry list, factory history FEATURE, factory generate FEATURE < text")
     say(f"MLflow:   mlflow ui --backend-store-uri {factory.tracking_uri}")
     say(f"devices:  download from {root / 'channel'}")
+
+
+def _row(one: dict[str, Any]) -> list[object]:
+    failed = [gate["name"] for gate in one["gates"] if not gate["passed"]]
+    return [
+        one["subject"],
+        one["version"],
+        one["state"],
+        "failed: " + ", ".join(failed) if failed else ("passed" if one["passed"] else None),
+        _figure(one["figures"].get("candidate")),
+        _figure(one["figures"].get("baseline")),
+        "/".join(f"{value:.2f}" for value in one["bits_per_weight"]) or None,
+        _figure(one["adapter_mb"], 1),
+    ]
+
+
+def _minutes(one: dict[str, Any]) -> list[object]:
+    spent = [f"{name} {cost / 60:.1f}" for name, cost in one["seconds"].items() if cost >= 3]
+    return [one["subject"], _figure(sum(one["seconds"].values()) / 60, 1), ", ".join(spent) or None]
 
 
 def _figure(value: float | None, digits: int = 3) -> str | None:
