@@ -59,9 +59,10 @@ class Checkpoints:
 
     def __init__(self, feature: str, section: DataSection, site: Path) -> None:
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-        logging.getLogger("great_expectations").setLevel(logging.WARNING)
         import great_expectations as gx
 
+        # Its import lets this one tell of a temporary folder at every checkpoint.
+        logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
         self._feature = feature
         self._section = section
         self._context = gx.get_context(mode="ephemeral")
@@ -105,9 +106,10 @@ class Checkpoints:
 
     def _run(self, name: str, expectations: list[Any], records: Sequence[Record]) -> Sequence[Any]:
         """Results of the suite's expectations; an expectation that cannot be computed is an error of ours."""
-        logging.getLogger("great_expectations").setLevel(logging.WARNING)
         import great_expectations as gx
 
+        # Its import lets this one tell of a temporary folder at every checkpoint.
+        logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
         context, title = self._context, f"{self._feature}-{name}"
         batch = self._source.add_dataframe_asset(title).add_batch_definition_whole_dataframe("records")
         suite = context.suites.add_or_update(gx.ExpectationSuite(title, expectations=expectations))

@@ -82,11 +82,13 @@ def answer(
             on_progress(1)
 
     texts: dict[str, str] = {}
-    for name, use_case in recipe.data.use_cases.items():
-        of_case = [item for item in items if item.use_case == name]
-        prompts = [Prompt(recipe.data.system, use_case.ask(item.input)) for item in of_case]
-        answers = generator.generate(prompts, Sampling(use_case.max_new_tokens), done) if prompts else []
-        texts |= {item.id: candidates[0].text.strip() for item, candidates in zip(of_case, answers, strict=True)}
+    limits = [recipe.data.use_cases[item.use_case].max_new_tokens for item in items]
+    # Use cases with the same limit are answered together: with more rows side by side the weights are read less often.
+    for limit in sorted(set(limits)):
+        some = [item for item, own in zip(items, limits, strict=True) if own == limit]
+        prompts = [Prompt(recipe.data.system, recipe.data.use_cases[item.use_case].ask(item.input)) for item in some]
+        answers = generator.generate(prompts, Sampling(limit), done)
+        texts |= {item.id: candidates[0].text.strip() for item, candidates in zip(some, answers, strict=True)}
     return [texts[item.id] for item in items]
 
 
