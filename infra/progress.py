@@ -48,6 +48,10 @@ class Step:
                 markup=False,  # notes and labels are data: a bracket in them is a bracket
             )
 
+    def reach(self, done: float, note: str = "") -> None:
+        """Count all units up to `done` as done; for work that goes on where another process stopped."""
+        self.advance(done - self._done, note)
+
 
 @contextmanager
 def track(label: str, total: float) -> Iterator[Step]:

@@ -6,6 +6,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from adapters.palettization.calibration import write_calibration
+from adapters.palettization.recipe import CalibrationSection, SensitivitiesSection
+from adapters.palettization.sensitivities import write_sensitivities
+from adapters.palettization.text import FrozenText
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -48,3 +53,9 @@ def make_tiny_base(folder: Path, seed: int = 0, hidden: int = 64, layers: int = 
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+def write_fisher(base: Path, text: FrozenText, folder: Path) -> None:
+    """Write calibration windows of `text` and the sensitivities on them into one folder."""
+    write_calibration(base, CalibrationSection(text=text), folder, torch.float32, "cpu")
+    write_sensitivities(base, folder, SensitivitiesSection(tokens=text.tokens), folder, torch.float32, "cpu")

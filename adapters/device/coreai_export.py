@@ -24,7 +24,7 @@ def lora_shapes(weights: PalettizedModel, rank: int) -> dict[str, tuple[int, int
     shapes: dict[str, tuple[int, int, int]] = {}
     layers = weights.config.num_hidden_layers
     for kind in LORA_TARGETS:
-        out, into = weights.linear[linear_name(0, kind)].indices.shape
+        out, into = weights.linear[linear_name(0, kind)].shape
         shapes[f"{kind}_a"] = (layers, rank, into)
         shapes[f"{kind}_b"] = (layers, out, rank)
     return shapes

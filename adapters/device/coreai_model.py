@@ -31,7 +31,7 @@ class PalettizedLinear(nn.Module):
     def __init__(self, weight: Palettized) -> None:
         super().__init__()
         self.register_buffer("indices", weight.indices)
-        self.register_buffer("lut", weight.lut.float()[:, None, :, None])
+        self.register_buffer("lut", weight.lut.float().unsqueeze(1))
 
     def forward(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """x [tokens, in], LoRA a [rank, in] and b [out, rank] → [tokens, out]."""
@@ -39,8 +39,8 @@ class PalettizedLinear(nn.Module):
 
     def _weight(self) -> Tensor:
         if torch.compiler.is_exporting():
-            return torch.ops.coreai.lut_to_dense(self.indices, self.lut, 0)
-        return Palettized(self.indices, self.lut.flatten(1)).dense(torch.float32)
+            return torch.ops.coreai.lut_to_dense(self.indices, self.lut, 1)
+        return Palettized(self.indices, self.lut.squeeze(1)).dense(torch.float32)
 
 
 class Int8Embedding(nn.Module):

@@ -3,32 +3,71 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from adapters.palettization.text import FrozenText
+from adapters.palettization.text import FrozenText, TextFile, file_key
 from adapters.recipe import Profile, Section, load_yaml, validate
 
 RELEASE_YAML = Path(__file__).with_name("release.yaml")
 
 
+class CalibrationSection(Section):
+    """The text that a release is fitted to: a frozen file, and what the base itself writes to frozen prompts."""
+
+    text: FrozenText
+    prompts: TextFile = "prompts-1.txt"
+    sampled_tokens: int = Field(default=0, ge=0, description="of the base's own text, prompts included")
+    seed: int = 0
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What decides the windows, with the base model and the code."""
+        return {"recipe": self.digest, "text": self.text.key["content"], "prompts": file_key(self.prompts)}
+
+
 class SensitivitiesSection(Section):
     """What the Fisher information is estimated from."""
 
-    text: FrozenText
+    tokens: int = Field(default=8192, gt=0, description="of the calibration windows")
     seed: int = Field(default=0, description="of the labels, which are drawn from the model")
 
 
 class PalettizationSection(Section):
-    """How the linear weights become indices and look-up tables (LUTs). The embedding is int8 per row."""
+    """How the linear weights become indices and look-up tables (LUTs). The embedding is int8 per row.
 
-    bits: Literal[2, 4] = Field(default=4, description="bits of an index; a LUT has 2**bits entries")
-    group_size: Literal[4, 8, 16, 32] = Field(default=16, description="output channels that share a LUT")
+    With one format every tensor takes it; of several, each tensor takes the one that the allocation finds for it.
+    """
+
+    bits: list[Literal[1, 2, 3, 4, 6, 8]] = Field(default=[4], min_length=1, description="bits per weight of indices")
+    group_sizes: list[Literal[4, 8, 16, 32]] = Field(
+        default=[16], min_length=1, description="channels that share a LUT"
+    )
+    bits_per_weight: float | None = Field(default=None, gt=1, le=9, description="target, tables included")
+    compensate: bool = Field(default=False, description="error-compensating assignment: minutes instead of seconds")
+    tokens: int = Field(default=16384, gt=0, description="of the calibration windows, for the compensation")
+
+    @model_validator(mode="after")
+    def _several_formats_need_a_target(self) -> "PalettizationSection":
+        if (self.bits_per_weight is None) != (len(self.bits) * len(self.group_sizes) == 1):
+            raise ValueError("several bits or group_sizes need a target bits_per_weight, a single format takes none")
+        return self
+
+
+class TuningSection(Section):
+    """The end-to-end training of the tables; none with 0 steps."""
+
+    steps: int = Field(default=0, ge=0)
+    tokens: int = Field(default=65536, gt=0, description="of the calibration windows, read over and over")
+    batch_tokens: int = Field(default=1024, gt=0, description="tokens per optimiser step")
+    learning_rate: float = Field(default=1e-3, gt=0, description="in standard deviations of a table's entries")
+    warmup_share: float = Field(default=0.05, ge=0, lt=1)
+    seed: int = 0
 
 
 class RecoverySection(Section):
     """The accuracy-recovery adapter: LoRA and optimiser settings of the distillation."""
 
-    text: FrozenText
+    tokens: int = Field(default=65536, gt=0, description="of the calibration windows, read over and over")
     rank: int = Field(default=16, gt=0, le=64)
     alpha: float = Field(default=32.0, gt=0)
     steps: int = Field(gt=0)
@@ -59,8 +98,10 @@ class GatesSection(Section):
 class ReleaseRecipe(Section):
     """The whole release recipe, after its profile's changes were merged in."""
 
-    sensitivities: SensitivitiesSection
+    calibration: CalibrationSection
+    sensitivities: SensitivitiesSection = SensitivitiesSection()
     palettization: PalettizationSection = PalettizationSection()
+    tuning: TuningSection = TuningSection()
     recovery: RecoverySection
     export: ExportSection = ExportSection()
     gates: GatesSection

@@ -1,7 +1,7 @@
 """The palettized weights on disk: `palettized.safetensors` beside the model's config and tokenizer.
 
-- Linear layers: `<name>.indices`, uint8 [out, in * bits / 8], packed, the first index in the lowest bits;
-  `<name>.lut`, fp16 [out / group_size, 2**bits]. Bits and group size follow from the shapes.
+- Linear layers: `<name>.indices`, uint8 [out, in / vector * bits / 8], packed, the first index in the lowest bits;
+  `<name>.lut`, fp16 [out / group_size, 2**bits, vector]. Bits, vector and group size follow from the shapes.
 - The embedding: `<name>.values`, int8 [vocabulary, hidden]; `<name>.scales`, fp16 [vocabulary].
 - Norms: `<name>.weight`, fp16.
 """
@@ -13,19 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, LlamaForCausalLM
 
 from adapters.inference.attention import GROUPED
-from adapters.inference.models import load_model
 from adapters.palettization.bits import BitsPerWeight, tensor_bits
-from adapters.palettization.codebooks import Palettized, palettize, quantize_rows
+from adapters.palettization.codebooks import Palettized
 from adapters.palettization.layers import EMBEDDING, linear_names, require_llama
-from adapters.palettization.recipe import PalettizationSection
-from adapters.palettization.sensitivities import SENSITIVITIES
 from infra.errors import FactoryError
-from infra.progress import track
 
 WEIGHTS = "palettized.safetensors"
 # What a tokenizer and a config need; weights are not copied, and neither is anything unknown.
@@ -61,7 +57,7 @@ class PalettizedModel:
 
     def bits_per_weight(self, recovery: Mapping[str, torch.Tensor]) -> BitsPerWeight:
         """The three averages, with the recovery adapter's tensors as they ship."""
-        in_linear = sum(layer.indices.numel() for layer in self.linear.values())
+        in_linear = sum(layer.shape[0] * layer.shape[1] for layer in self.linear.values())
         in_all = in_linear + self.embedding[0].numel() + sum(norm.numel() for norm in self.norms.values())
         tensors = self.tensors()
         all_bits = tensor_bits(tensors)
@@ -77,53 +73,35 @@ class PalettizedModel:
         tensors: dict[str, torch.Tensor] = dict(self.norms)
         tensors[f"{EMBEDDING}.values"], tensors[f"{EMBEDDING}.scales"] = self.embedding
         for name, layer in self.linear.items():
-            tensors[f"{name}.indices"] = pack(layer.indices, layer.bits)
+            tensors[f"{name}.indices"] = pack(layer.indices, layer.index_bits)
             tensors[f"{name}.lut"] = layer.lut
         return tensors
 
 
 def pack(indices: torch.Tensor, bits: int) -> torch.Tensor:
     """Pack uint8 [rows, columns] into [rows, columns * bits / 8], the first index in the lowest bits."""
-    per_byte = 8 // bits
-    parts = indices.view(len(indices), -1, per_byte)
-    packed = parts[..., 0].clone()
-    for place in range(1, per_byte):
-        packed |= parts[..., place] << (place * bits)
-    return packed
+    stream = (indices.unsqueeze(2) >> torch.arange(bits, dtype=torch.uint8)) & 1
+    octets = stream.view(len(indices), -1, 8) << torch.arange(8, dtype=torch.uint8)
+    return octets.sum(2, dtype=torch.uint8)
 
 
 def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
     """The inverse of `pack`."""
-    parts = [packed >> (place * bits) & (2**bits - 1) for place in range(8 // bits)]
-    return torch.stack(parts, dim=-1).flatten(1)
+    stream = (packed.unsqueeze(2) >> torch.arange(8, dtype=torch.uint8)) & 1
+    indices = stream.view(len(packed), -1, bits) << torch.arange(bits, dtype=torch.uint8)
+    return indices.sum(2, dtype=torch.uint8)
 
 
-def write_palettized(base: Path, sensitivities: Path, section: PalettizationSection, output: Path, device: str) -> None:
-    """Palettize a base model with its sensitivities' folder and write weights, config and tokenizer files.
-
-    Raises:
-        FactoryError: the base is no Llama, or a tensor does not divide by the group size.
-    """
-    model = load_model(base, torch.float32, "cpu")
-    require_llama(model.config)
-    linear: dict[str, Palettized] = {}
-    names = linear_names(model.config.num_hidden_layers)
-    with track("palettize", len(names)) as step, safe_open(sensitivities / SENSITIVITIES, "pt", device) as found:
-        for name in names:
-            weight = model.get_submodule(name).weight.to(device)
-            layer = palettize(name, weight, found.get_tensor(name), section.bits, section.group_size)
-            linear[name] = Palettized(layer.indices.cpu(), layer.lut.cpu())
-            step.advance()
-    norms = {name: value.to(torch.float16) for name, value in model.state_dict().items() if "norm" in name}
-    embedding = quantize_rows(model.get_input_embeddings().weight)
-    save_file(PalettizedModel(model.config, linear, embedding, norms).tensors(), output / WEIGHTS)
+def write_weights(model: PalettizedModel, source: Path, output: Path) -> None:
+    """Write a release's weights with the config and tokenizer files that lie in `source`."""
+    save_file(model.tensors(), output / WEIGHTS)
     for file in _COPIED:
-        if (base / file).is_file():
-            shutil.copyfile(base / file, output / file)
+        if (source / file).is_file():
+            shutil.copyfile(source / file, output / file)
 
 
 def read_palettized(folder: Path) -> PalettizedModel:
-    """Read what `write_palettized` wrote.
+    """Read what `write_weights` wrote.
 
     Raises:
         FactoryError: a file is missing or is not what it should be.

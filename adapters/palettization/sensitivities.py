@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from adapters.inference.models import load_model, load_tokenizer
+from adapters.inference.models import load_model
+from adapters.palettization.calibration import read_calibration
 from adapters.palettization.layers import linear_names, require_llama
 from adapters.palettization.recipe import SensitivitiesSection
 from infra.progress import track
@@ -63,15 +64,15 @@ def fisher_diagonal(model: Any, windows: torch.Tensor, seed: int) -> dict[str, t
 
 
 def write_sensitivities(
-    base: Path, section: SensitivitiesSection, output: Path, dtype: torch.dtype, device: str
+    base: Path, calibration: Path, section: SensitivitiesSection, output: Path, dtype: torch.dtype, device: str
 ) -> None:
     """Write the sensitivities of a base model to `output/sensitivities.safetensors`, bf16: their scale matters most.
 
     Raises:
-        FactoryError: the base is no Llama, or its tokenizer makes too few tokens of the calibration text.
+        FactoryError: the base is no Llama, or there is too little calibration text.
     """
     model = load_model(base, dtype, device)
     require_llama(model.config)
-    windows = section.text.windows(load_tokenizer(base))
+    windows = read_calibration(calibration, section.tokens)
     found = fisher_diagonal(model, windows, section.seed)
     save_file({name: total.to("cpu", torch.bfloat16) for name, total in found.items()}, output / SENSITIVITIES)

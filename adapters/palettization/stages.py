@@ -1,6 +1,7 @@
 """The stages of a base release, each under its own key, so that a killed build goes on where it stopped.
 
-sensitivities → palettized → recovery → aimodel → evidence → release. Nothing heavy is imported before a stage is built:
+calibration → sensitivities → palettized → tuned (if the recipe asks for it) → recovery → aimodel → evidence → release.
+Nothing heavy is imported before a stage is built:
 keys are asked for by commands that build nothing.
 """
 
@@ -24,7 +25,7 @@ def release_lineage(base_digest: str, recipe: ReleaseRecipe) -> dict[str, str]:
 
 
 def _lineage(base_digest: str, stages: Sequence[Stage]) -> dict[str, str]:
-    makes_files = ("palettized", "recovery", "aimodel")
+    makes_files = ("palettized", "tuned", "recovery", "aimodel")
     return {"base_model": base_digest} | {stage.name: stage.key for stage in stages if stage.name in makes_files}
 
 
@@ -41,53 +42,83 @@ def release_stages(
     def output_of(stage: Stage) -> Path:
         return store.entry(stage.name, stage.key) / "output"
 
+    def build_calibration(output: Path, scratch: Path) -> None:
+        import torch
+
+        from adapters.palettization.calibration import write_calibration
+
+        write_calibration(base, recipe.calibration, output, torch.bfloat16, device)
+
+    calibration = Stage(
+        "calibration",
+        {"base": base_digest, **recipe.calibration.key, "code": code_digest("adapters.palettization.calibration")},
+        build_calibration,
+    )
+
     def build_sensitivities(output: Path, scratch: Path) -> None:
         import torch
 
         from adapters.palettization.sensitivities import write_sensitivities
 
-        write_sensitivities(base, recipe.sensitivities, output, torch.bfloat16, device)
+        write_sensitivities(base, output_of(calibration), recipe.sensitivities, output, torch.bfloat16, device)
 
     sensitivities = Stage(
         "sensitivities",
         {
-            "base": base_digest,
+            "calibration": calibration.key,
             "recipe": recipe.sensitivities.digest,
-            "text": recipe.sensitivities.text.key,
             "code": code_digest("adapters.palettization.sensitivities"),
         },
         build_sensitivities,
     )
 
     def build_palettized(output: Path, scratch: Path) -> None:
-        from adapters.palettization.release import write_palettized
+        from adapters.palettization.palettize import write_palettized
 
-        write_palettized(base, output_of(sensitivities), recipe.palettization, output, device)
+        write_palettized(base, output_of(calibration), output_of(sensitivities), recipe.palettization, output, device)
 
     palettized = Stage(
         "palettized",
         {
             "sensitivities": sensitivities.key,
             "recipe": recipe.palettization.digest,
-            "code": code_digest("adapters.palettization.release"),
+            "code": code_digest("adapters.palettization.palettize"),
         },
         build_palettized,
     )
+
+    def build_tuned(output: Path, scratch: Path) -> None:
+        import torch
+
+        from adapters.palettization.tuning import tune_tables
+
+        before = output_of(palettized)
+        tune_tables(base, before, output_of(calibration), recipe.tuning, output, scratch, torch.bfloat16, device)
+
+    tuned = Stage(
+        "tuned",
+        {
+            "palettized": palettized.key,
+            "recipe": recipe.tuning.digest,
+            "code": code_digest("adapters.palettization.tuning"),
+        },
+        build_tuned,
+    )
+    weights = tuned if recipe.tuning.steps else palettized
 
     def build_recovery(output: Path, scratch: Path) -> None:
         import torch
 
         from adapters.palettization.recovery import train_recovery
 
-        model = output_of(palettized)
-        train_recovery(base, model, base_digest, recipe.recovery, output, scratch, torch.bfloat16, device)
+        folders = base, output_of(weights), output_of(calibration)
+        train_recovery(*folders, base_digest, recipe.recovery, output, scratch, torch.bfloat16, device)
 
     recovery = Stage(
         "recovery",
         {
-            "palettized": palettized.key,
+            "weights": weights.key,
             "recipe": recipe.recovery.digest,
-            "text": recipe.recovery.text.key,
             "code": code_digest("adapters.palettization.recovery"),
         },
         build_recovery,
@@ -96,12 +127,12 @@ def release_stages(
     def build_aimodel(output: Path, scratch: Path) -> None:
         from adapters.device.coreai_export import export_aimodel
 
-        export_aimodel(output_of(palettized), output / AIMODEL, recipe.export)
+        export_aimodel(output_of(weights), output / AIMODEL, recipe.export)
 
     aimodel = Stage(
         "aimodel",
         {
-            "palettized": palettized.key,
+            "weights": weights.key,
             "recipe": recipe.export.digest,
             "code": code_digest("adapters.device.coreai_export"),
         },
@@ -112,7 +143,7 @@ def release_stages(
         from adapters.palettization.evidence import write_evidence
 
         asset = output_of(aimodel) / AIMODEL
-        write_evidence(base, output_of(palettized), output_of(recovery), asset, recipe, output, device)
+        write_evidence(base, output_of(weights), output_of(recovery), asset, recipe, output, device)
 
     evidence = Stage(
         "evidence",
@@ -128,10 +159,10 @@ def release_stages(
 
     def build_release(output: Path, scratch: Path) -> None:
         assemble_release(
-            digest(_lineage(base_digest, [palettized, recovery, aimodel])),
+            digest(_lineage(base_digest, [weights, recovery, aimodel])),
             base_digest,
             recipe,
-            palettized=output_of(palettized),
+            palettized=output_of(weights),
             recovery=output_of(recovery),
             aimodel=output_of(aimodel),
             evidence=output_of(evidence),
@@ -143,4 +174,5 @@ def release_stages(
         {"evidence": evidence.key, "code": code_digest("adapters.palettization.assemble")},
         build_release,
     )
-    return [sensitivities, palettized, recovery, aimodel, evidence, release]
+    made = [calibration, sensitivities, palettized, recovery, aimodel, evidence, release]
+    return made if weights is palettized else [*made[:3], tuned, *made[3:]]

@@ -5,9 +5,9 @@ They are written for this purpose and belong to no feature, so that a changed re
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from adapters.recipe import Section
 from infra.canonical import digest_file
@@ -20,24 +20,41 @@ _TEXTS = Path(__file__).parent / "text"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.txt")
 
 
+def read_lines(file: str) -> list[str]:
+    """The lines of a file of this package."""
+    return (_TEXTS / file).read_text("utf-8").splitlines()
+
+
+def file_key(file: str) -> str:
+    """The digest of a file of this package."""
+    return digest_file(_TEXTS / file)
+
+
+def known_file(file: str) -> str:
+    """`file`, if this package has it.
+
+    Raises:
+        ValueError: it has not, or the name is a path.
+    """
+    if not _NAME.fullmatch(file) or not (_TEXTS / file).is_file():
+        raise ValueError(f"no such text; there are {', '.join(sorted(path.name for path in _TEXTS.glob('*.txt')))}")
+    return file
+
+
+TextFile = Annotated[str, AfterValidator(known_file)]
+
+
 class FrozenText(Section):
     """A text of this package that is read in windows of tokens. Its file never changes: a new text is a new file."""
 
-    file: str
+    file: TextFile
     tokens: int = Field(gt=0, description="at most this many, from the beginning")
     window: int = Field(default=256, ge=16, description="tokens per sequence")
-
-    @field_validator("file")
-    @classmethod
-    def _exists(cls, file: str) -> str:
-        if not _NAME.fullmatch(file) or not (_TEXTS / file).is_file():
-            raise ValueError(f"no such text; there are {', '.join(sorted(path.name for path in _TEXTS.glob('*.txt')))}")
-        return file
 
     @property
     def key(self) -> dict[str, str]:
         """What decides the tokens: the settings and the text's own bytes."""
-        return {"settings": self.digest, "content": digest_file(_TEXTS / self.file)}
+        return {"settings": self.digest, "content": file_key(self.file)}
 
     def windows(self, tokenizer: Any) -> "Tensor":
         """Token ids int64 [windows, window]; what does not fill the last window is left out.
@@ -47,8 +64,7 @@ class FrozenText(Section):
         """
         import torch  # recipes are read by commands that never need it
 
-        text = (_TEXTS / self.file).read_text("utf-8")
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"][: self.tokens]
+        ids = tokenizer("\n".join(read_lines(self.file)), add_special_tokens=False)["input_ids"][: self.tokens]
         count = len(ids) // self.window
         if count == 0:
             raise FactoryError(f"{self.file} has {len(ids)} tokens, less than one window of {self.window}")

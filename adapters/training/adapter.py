@@ -46,12 +46,9 @@ def train_adapter(
         base, release_folder / "recovery", section.rank, section.alpha, section.dropout, section.seed
     )
     with track("training", len(batches)) as step:
-        reported = 0
 
         def report(log: StepLog) -> None:
-            nonlocal reported  # steps of a checkpoint are not reported one by one
-            step.advance(log.step + 1 - reported, note=f"loss {log.loss:.3f}")
-            reported = log.step + 1
+            step.reach(log.step + 1, note=f"loss {log.loss:.3f}")
 
         logs = train(model, batches, completion_cross_entropy, section, scratch, on_step=report)
     save_adapter(model, output / ADAPTER, base_digest)

@@ -1,5 +1,6 @@
 """The Core AI asset: the exported module, LoRA inputs, and the asset itself run on this machine."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -13,13 +14,20 @@ from adapters.device.coreai_export import cache_shape, export_aimodel, lora_shap
 from adapters.device.coreai_lora import lora_inputs, no_adapter
 from adapters.device.coreai_model import PalettizedLlama
 from adapters.device.coreai_verify import psnr, verify_aimodel
-from adapters.palettization.recipe import ExportSection, PalettizationSection, SensitivitiesSection
-from adapters.palettization.release import WEIGHTS, load_release, read_palettized, write_palettized
-from adapters.palettization.sensitivities import write_sensitivities
+from adapters.palettization.codebooks import palettize
+from adapters.palettization.palettize import write_palettized
+from adapters.palettization.recipe import ExportSection, PalettizationSection
+from adapters.palettization.release import (
+    WEIGHTS,
+    PalettizedModel,
+    load_release,
+    read_palettized,
+    write_weights,
+)
 from adapters.palettization.text import FrozenText
 from adapters.recipe import LORA_TARGETS
 from infra.errors import FactoryError
-from tests.tiny import make_tiny_base
+from tests.tiny import make_tiny_base, write_fisher
 
 SECTION = ExportSection(context=64, prefill_tokens=8, max_rank=8)
 IDS = torch.randint(0, 512, (11,), generator=torch.Generator().manual_seed(0))
@@ -30,9 +38,9 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("release")
     base = make_tiny_base(folder / "base")
     text = FrozenText(file="calibration-1.txt", tokens=128, window=32)
-    write_sensitivities(base, SensitivitiesSection(text=text), folder, torch.float32, "cpu")
+    write_fisher(base, text, folder)
     (folder / "palettized").mkdir()
-    write_palettized(base, folder, PalettizationSection(group_size=8), folder / "palettized", "cpu")
+    write_palettized(base, folder, folder, PalettizationSection(group_sizes=[8]), folder / "palettized", "cpu")
     return folder / "palettized"
 
 
@@ -139,3 +147,19 @@ def test_verification_asks_for_enough_tokens(release: Path, aimodel: Path) -> No
 def test_psnr_is_relative_to_the_largest_logit() -> None:
     expected = torch.tensor([[10.0, -2.0], [0.0, 4.0]]).numpy()
     assert psnr(expected + 0.1, expected) == pytest.approx(40)
+
+
+def test_tables_of_one_two_and_six_bits_and_of_pairs_export(release: Path, tmp_path: Path) -> None:
+    weights = read_palettized(release)
+    formats = itertools.cycle([(1, 8), (2, 16), (3, 32), (6, 8)])
+    linear = {
+        name: palettize(name, layer.dense(torch.float32), torch.ones(layer.shape), *next(formats))
+        for name, layer in weights.linear.items()
+    }
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    write_weights(PalettizedModel(weights.config, linear, weights.embedding, weights.norms), release, mixed)
+    assert {layer.index_bits for layer in read_palettized(mixed).linear.values()} == {1, 2, 6}
+    export_aimodel(mixed, tmp_path / "mixed.aimodel", SECTION)
+    found = verify_aimodel(tmp_path / "mixed.aimodel", mixed, [make_adapter(mixed, tmp_path / "a", 1, 4)], IDS, SECTION)
+    assert found.psnr_db > 80 and found.argmax_agreement == 1.0

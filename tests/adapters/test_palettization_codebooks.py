@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.palettization.codebooks import nearest, palettize, quantize_rows, weighted_kmeans
+from adapters.palettization.codebooks import palettize, quantize_rows
+from adapters.palettization.kmeans import nearest, weighted_kmeans
 from infra.errors import FactoryError
 
 
@@ -86,8 +87,8 @@ def test_finer_groups_and_more_bits_lower_the_error() -> None:
 def test_every_weight_has_the_nearest_entry_that_ships() -> None:
     weight = torch.randn(8, 32, generator=torch.Generator().manual_seed(3))
     made = palettize("w", weight, torch.ones_like(weight), 4, 8)
-    assert made.lut.dtype == torch.float16 and made.indices.dtype == torch.uint8 and made.bits == 4
-    best = (weight.reshape(1, -1, 1) - made.lut.float().unsqueeze(1)).abs().amin(2).view(8, 32)
+    assert made.lut.dtype == torch.float16 and made.indices.dtype == torch.uint8 and made.index_bits == 4
+    best = (weight.reshape(1, -1, 1) - made.lut.float().mT).abs().amin(2).view(8, 32)
     assert torch.allclose((weight - made.dense(torch.float32)).abs(), best, atol=1e-6)
 
 

@@ -22,13 +22,14 @@ from tests.tiny import make_tiny_base
 
 TEXT = {"file": "calibration-1.txt", "tokens": 256, "window": 32}
 TINY: dict[str, Any] = {
-    "sensitivities": {"text": TEXT},
-    "palettization": {"group_size": 8},
-    "recovery": {"text": TEXT, "rank": 4, "steps": 2, "batch_tokens": 128},
+    "calibration": {"text": TEXT},
+    "sensitivities": {"tokens": 256},
+    "palettization": {"group_sizes": [8]},
+    "recovery": {"rank": 4, "steps": 2, "batch_tokens": 128},
     "export": {"context": 64, "prefill_tokens": 8, "max_rank": 8},
     "gates": {"text": {"file": "held-out-1.txt", "tokens": 128, "window": 32}, "max_kl": 1.0},
 }
-NAMES = ["sensitivities", "palettized", "recovery", "aimodel", "evidence", "release"]
+NAMES = ["calibration", "sensitivities", "palettized", "recovery", "aimodel", "evidence", "release"]
 
 
 def recipe_with(**changes: dict[str, Any]) -> ReleaseRecipe:
@@ -86,8 +87,9 @@ def test_a_failed_gate_is_reported_and_the_release_is_marked(tmp_path: Path) -> 
         ({"gates": {"max_kl": 0.5}}, ["evidence", "release"]),
         ({"export": {"context": 128}}, ["aimodel", "evidence", "release"]),
         ({"recovery": {"seed": 1}}, ["recovery", "evidence", "release"]),
-        ({"palettization": {"group_size": 4}}, NAMES[1:]),
-        ({"sensitivities": {"seed": 1}}, NAMES),
+        ({"palettization": {"group_sizes": [4]}}, NAMES[2:]),
+        ({"sensitivities": {"seed": 1}}, NAMES[1:]),
+        ({"calibration": {"seed": 1}}, NAMES),
     ],
 )
 def test_a_change_makes_stale_what_depends_on_it(changes: dict[str, Any], stale: list[str]) -> None:
@@ -104,15 +106,15 @@ def test_another_base_makes_everything_stale_and_other_gates_no_other_release() 
 @pytest.mark.parametrize("profile", ["quick", "full"])
 def test_the_shipped_recipe_is_valid(profile: Any) -> None:
     recipe = load_release_recipe(profile)
-    assert recipe.palettization.bits == 4
+    assert recipe.palettization.bits == ([4] if profile == "quick" else [2, 3, 4, 6])
     assert recipe.recovery.rank <= recipe.export.max_rank
     # What a release is judged on was not trained on.
-    assert recipe.gates.text.file not in (recipe.recovery.text.file, recipe.sensitivities.text.file)
+    assert recipe.gates.text.file != recipe.calibration.text.file
 
 
 def test_all_errors_of_a_recipe_are_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "release.yaml"
-    text = RELEASE_YAML.read_text().replace("bits: 4", "bits: 3").replace("held-out-1.txt", "../secret.txt")
+    text = RELEASE_YAML.read_text().replace("bits: [4]", "bits: [5]").replace("held-out-1.txt", "../secret.txt")
     path.write_text(text)
     with pytest.raises(FactoryError, match="2 error") as caught:
         load_release_recipe("quick", path)

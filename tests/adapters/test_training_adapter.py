@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from adapters.inference.models import load_model, load_tokenizer
 from adapters.inference.types import Prompt
+from adapters.palettization.palettize import write_palettized
 from adapters.palettization.recipe import PalettizationSection
-from adapters.palettization.release import load_release, write_palettized
+from adapters.palettization.release import load_release
 from adapters.palettization.sensitivities import SENSITIVITIES
 from adapters.recipe import TrainingSection
 from adapters.training.adapter import train_adapter
@@ -33,7 +34,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     linear = {n: m.weight for n, m in load_model(base, torch.float32).named_modules() if n.endswith("_proj")}
     save_file({name: torch.ones_like(weight) for name, weight in linear.items()}, folder / SENSITIVITIES)
     (folder / "release").mkdir()
-    write_palettized(base, folder, PalettizationSection(), folder / "release", "cpu")
+    write_palettized(base, folder, folder, PalettizationSection(), folder / "release", "cpu")
     recovery = new_adapter(load_release(folder / "release", torch.float32), 4, 8.0, seed=1)
     for name, parameter in recovery.named_parameters():
         if "lora_B" in name:

@@ -13,14 +13,13 @@ from tests.tiny import make_tiny_base
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = """\
-sensitivities:
+calibration:
   text: {file: calibration-1.txt, tokens: 256, window: 64}
 palettization:
-  group_size: 16
+  group_sizes: [16]
 recovery:
   rank: 4
   alpha: 8
-  text: {file: calibration-1.txt, tokens: 256, window: 64}
   steps: 2
   batch_tokens: 128
 export: {context: 128, prefill_tokens: 16, max_rank: 8}

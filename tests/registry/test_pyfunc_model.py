@@ -12,16 +12,16 @@ from adapters.device.package import build_package
 from adapters.inference.generator import LocalGenerator
 from adapters.inference.models import load_tokenizer
 from adapters.inference.types import Prompt, Sampling
-from adapters.palettization.recipe import FrozenText, PalettizationSection, SensitivitiesSection
-from adapters.palettization.release import load_release, write_palettized
-from adapters.palettization.sensitivities import write_sensitivities
+from adapters.palettization.palettize import write_palettized
+from adapters.palettization.recipe import FrozenText, PalettizationSection
+from adapters.palettization.release import load_release
 from adapters.training.lora import load_adapter, new_adapter, save_adapter
 from infra.canonical import digest, digest_folder
 from registry.catalog import RunContent
 from registry.promotion import promote, promote_release
 from tests.registry.conftest import Place
 from tests.registry.samples import ACTOR, USE_CASES, make_facts, make_lineage, make_report, release_lineage
-from tests.tiny import make_tiny_base
+from tests.tiny import make_tiny_base, write_fisher
 
 pytestmark = pytest.mark.servers
 ASK = """
@@ -46,8 +46,8 @@ def release(tmp_path: Path) -> tuple[str, Path]:
     scratch.mkdir()
     folder.mkdir()
     text = FrozenText(file="calibration-1.txt", tokens=64, window=32)
-    write_sensitivities(base, SensitivitiesSection(text=text), scratch, torch.float32, "cpu")
-    write_palettized(base, scratch, PalettizationSection(bits=4, group_size=16), folder, "cpu")
+    write_fisher(base, text, scratch)
+    write_palettized(base, scratch, scratch, PalettizationSection(bits=[4], group_sizes=[16]), folder, "cpu")
     (folder / "release.json").write_text("{}")
     return digest(release_lineage("tiny")), folder
 

@@ -1,0 +1,88 @@
+"""Which tensor gets which bits and group size, under a target average of bits per weight.
+
+The loss of a choice is predicted from the Fisher information: half the weighted square error, in nats per token. A
+finer group costs bits of look-up tables, so it competes with bits of indices. The problem is a knapsack with one choice
+for each tensor; it is solved exactly as an integer program (HiGHS).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from adapters.palettization.codebooks import index_format, palettize
+from infra.errors import FactoryError
+
+# Every n-th group is clustered to predict a tensor's loss; the rest behave alike.
+_SAMPLED = 4
+
+
+class Format(NamedTuple):
+    """How a tensor is palettized: average bits of its indices and output channels that share a table."""
+
+    bits: int
+    group_size: int
+
+
+@dataclass(frozen=True)
+class Option:
+    """A format that a tensor may take, the bits that it then occupies, and the loss that is predicted for it."""
+
+    format: Format
+    size: int
+    loss: float
+
+
+def format_size(shape: tuple[int, int], form: Format) -> int:
+    """Bits of indices and tables of a weight [out, in]."""
+    index_bits, vector = index_format(form.bits)
+    rows, columns = shape
+    return rows * columns // vector * index_bits + rows // form.group_size * 2**index_bits * vector * 16
+
+
+def predict(name: str, weight: Tensor, sensitivity: Tensor, formats: Iterable[Format]) -> list[Option]:
+    """What each format would cost a tensor [out, in], from a sample of its groups.
+
+    Raises:
+        FactoryError: the tensor does not divide by a format.
+    """
+    options = []
+    for form in formats:
+        palettize_all = weight.shape[0] < _SAMPLED * form.group_size
+        step = 1 if palettize_all else _SAMPLED
+        rows = weight.view(-1, form.group_size, weight.shape[1])[::step].flatten(0, 1)
+        weights = sensitivity.view(-1, form.group_size, weight.shape[1])[::step].flatten(0, 1)
+        dense = palettize(name, rows, weights, *form).dense(rows.dtype)
+        loss = ((rows - dense).square() * weights).sum().item() / 2 * len(weight) / len(rows)
+        shape = (weight.shape[0], weight.shape[1])
+        options.append(Option(form, format_size(shape, form), loss))
+    return options
+
+
+def allocate(options: Mapping[str, Sequence[Option]], budget: float) -> dict[str, Format]:
+    """The format of each tensor that gives the lowest sum of losses within `budget` bits in all.
+
+    Raises:
+        FactoryError: the smallest formats do not fit.
+    """
+    smallest = sum(min(option.size for option in some) for some in options.values())
+    if smallest > budget:
+        raise FactoryError(f"the smallest formats take {smallest} bits, over {budget:.0f}; raise the target")
+    flat = [(number, option) for number, some in enumerate(options.values()) for option in some]
+    losses = np.array([option.loss for _, option in flat])
+    sizes = np.array([option.size for _, option in flat], dtype=float)
+    owners = np.array([number for number, _ in flat])
+    one_each = csr_array((np.ones(len(flat)), (owners, np.arange(len(flat)))))
+    solved = milp(
+        losses / losses.max(),
+        integrality=np.ones(len(flat)),
+        bounds=Bounds(0, 1),
+        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(sizes[None] / budget, -np.inf, 1)],
+        options={"mip_rel_gap": 1e-4},
+    )
+    chosen = np.flatnonzero(solved.x > 0.5)
+    return {name: flat[place][1].format for name, place in zip(options, chosen, strict=True)}

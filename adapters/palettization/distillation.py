@@ -1,0 +1,48 @@
+"""Distillation from the full-precision base: the loss that recovery and tuned tables share, and its batches.
+
+Both models read the calibration windows; the loss is the divergence of the next-token distributions (Hinton et al.
+2015), so that nothing is learnt of the text but how the full-precision base continues it.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adapters.training.batching import Batch, Encoded, make_batches
+from adapters.training.loop import Loss
+from adapters.training.losses import selected_logits
+
+
+def distillation_batches(windows: Tensor, batch_tokens: int, steps: int, seed: int) -> list[Batch]:
+    """`steps` batches of windows [windows, window], which are read over and over in a new order each time."""
+    sequences = [Encoded(ids, completion_start=1) for ids in windows.tolist()]
+    per_epoch = len(make_batches(sequences, batch_tokens))
+    return make_batches(sequences, batch_tokens, steps / per_epoch, seed)
+
+
+def distillation_loss(teacher: Any) -> Loss:
+    """Sum over the positions of `loss_mask` of KL(teacher || model) in nats, and their number.
+
+    The teacher is frozen and the text is read several times, so the last hidden states of every sequence are kept
+    after its first reading: about a kilobyte a token, where its logits would be a hundred.
+    """
+    known: dict[bytes, Tensor] = {}
+
+    @torch.no_grad()
+    def expected(batch: Batch) -> Tensor:
+        rows = [row.numpy().tobytes() for row in batch.input_ids.cpu()]
+        if any(row not in known for row in rows):
+            states = teacher.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+            known.update(zip(rows, states, strict=True))
+        hidden = torch.stack([known[row] for row in rows])[batch.loss_mask]
+        return teacher.get_output_embeddings()(hidden).float().softmax(-1)
+
+    def loss(model: Any, batch: Batch) -> tuple[Tensor, int]:
+        targets = expected(batch)
+        cross_entropy = F.cross_entropy(selected_logits(model, batch).float(), targets, reduction="sum")
+        entropy = torch.special.entr(targets).sum()
+        return cross_entropy - entropy, len(targets)
+
+    return loss

@@ -1,0 +1,121 @@
+"""Palettize a whole model: choose formats, then fit the linear layers, each to what the ones before it give.
+
+Without compensation a layer is fitted to its weights, by k-means under its sensitivities, and that is all. With it, the
+calibration windows run through the model once, and every linear layer is palettized as they reach it, so that a later
+one makes good what the earlier ones lost.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from adapters.inference.models import load_model
+from adapters.palettization.allocation import Format, allocate, predict
+from adapters.palettization.assignment import Curvature, compensate, damped
+from adapters.palettization.calibration import read_calibration
+from adapters.palettization.codebooks import Palettized, palettize, quantize_rows
+from adapters.palettization.layers import linear_names, require_llama
+from adapters.palettization.recipe import PalettizationSection
+from adapters.palettization.release import PalettizedModel, write_weights
+from adapters.palettization.sensitivities import SENSITIVITIES
+from infra.progress import track
+
+Sensitivity = Callable[[str], Tensor]
+
+
+def write_palettized(
+    base: Path, calibration: Path, sensitivities: Path, section: PalettizationSection, output: Path, device: str
+) -> None:
+    """Palettize a base model and write weights, config and tokenizer files.
+
+    Args:
+        calibration, sensitivities: the output folders of the stages of these names.
+
+    Raises:
+        FactoryError: the base is no Llama, a tensor does not divide by a group size, or the target cannot be met.
+    """
+    model = load_model(base, torch.float32, device)
+    require_llama(model.config)
+    norms = {name: value.to("cpu", torch.float16) for name, value in model.state_dict().items() if "norm" in name}
+    values, scales = quantize_rows(model.get_input_embeddings().weight)
+    # What the layers are fitted on is what ships.
+    model.get_input_embeddings().weight.copy_(values.float() * scales.float().unsqueeze(1))
+    with safe_open(sensitivities / SENSITIVITIES, "pt", device) as found:
+
+        def sensitivity(name: str) -> Tensor:
+            return found.get_tensor(name).float()
+
+        formats = choose_formats(model, sensitivity, section)
+        if section.compensate:
+            linear = palettize_in_order(model, read_calibration(calibration, section.tokens), sensitivity, formats)
+        else:
+            linear = palettize_apart(model, sensitivity, formats)
+    embedding = values.cpu(), scales.cpu()
+    write_weights(PalettizedModel(model.config, linear, embedding, norms), base, output)
+
+
+def choose_formats(model: Any, sensitivity: Sensitivity, section: PalettizationSection) -> dict[str, Format]:
+    """The format of each linear layer by name, in the order of the forward pass.
+
+    Raises:
+        FactoryError: a tensor does not divide by a group size, or the target cannot be met.
+    """
+    names = linear_names(model.config.num_hidden_layers)
+    formats = [Format(bits, size) for bits in section.bits for size in section.group_sizes]
+    if section.bits_per_weight is None:
+        return dict.fromkeys(names, formats[0])
+    weights = {name: model.get_submodule(name).weight for name in names}
+    options = {}
+    with track("formats", len(names)) as step:
+        for name, weight in weights.items():
+            options[name] = predict(name, weight, sensitivity(name), formats)
+            step.advance()
+    return allocate(options, section.bits_per_weight * sum(weight.numel() for weight in weights.values()))
+
+
+def palettize_apart(model: Any, sensitivity: Sensitivity, formats: Mapping[str, Format]) -> dict[str, Palettized]:
+    """Each layer by itself, by k-means."""
+    linear = {}
+    with track("palettize", len(formats)) as step:
+        for name, form in formats.items():
+            layer = palettize(name, model.get_submodule(name).weight, sensitivity(name), *form)
+            linear[name] = Palettized(layer.indices.cpu(), layer.lut.cpu())
+            step.advance()
+    return linear
+
+
+@torch.inference_mode()
+def palettize_in_order(
+    model: Any, windows: Tensor, sensitivity: Sensitivity, formats: Mapping[str, Format]
+) -> dict[str, Palettized]:
+    """Each layer as the calibration windows [windows, window] reach it; the model's weights are replaced."""
+    linear: dict[str, Palettized] = {}
+    with track("palettize", len(formats)) as step:
+
+        def replace(module: torch.nn.Linear, inputs: tuple[Tensor], name: str) -> None:
+            weight, own = module.weight, sensitivity(name)
+            start = palettize(name, weight, own, *formats[name])
+            x = inputs[0].flatten(0, 1)
+            rows = own.mean(1)
+            curvature = Curvature(damped(x.T @ x / len(x)), rows / rows.mean())
+            layer = compensate(weight, curvature, start)
+            weight.copy_(layer.dense(weight.dtype))
+            linear[name] = Palettized(layer.indices.cpu(), layer.lut.cpu())
+            step.advance()
+
+        hooks = [
+            model.get_submodule(name).register_forward_pre_hook(
+                lambda module, inputs, name=name: replace(module, inputs, name)
+            )
+            for name in formats
+        ]
+        try:
+            model.get_decoder()(input_ids=windows.to(model.device), use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return linear
