@@ -178,12 +178,12 @@ def open_generator(system: System, device: str) -> "TextGenerator":
     from adapters.inference.generator import LocalGenerator
     from adapters.inference.models import load_model, load_tokenizer
     from adapters.palettization.release import load_release
-    from adapters.training.lora import load_adapter
+    from adapters.training.lora import merge_adapter
 
     release = system.release
     if system.adapter is None:
         return LocalGenerator(
             load_model(release.base_folder, torch.bfloat16, device), load_tokenizer(release.base_folder)
         )
-    model = load_adapter(load_release(release.folder, torch.bfloat16, device), system.adapter)
-    return LocalGenerator(model, load_tokenizer(release.folder))
+    model = merge_adapter(load_release(release.folder, torch.float32, device), system.adapter)
+    return LocalGenerator(model.to(torch.bfloat16), load_tokenizer(release.folder))

@@ -32,7 +32,7 @@ class _Answers:
         from adapters.inference.generator import LocalGenerator
         from adapters.inference.models import load_tokenizer
         from adapters.palettization.release import load_release
-        from adapters.training.lora import load_adapter
+        from adapters.training.lora import merge_adapter
         from infra.canonical import digest_folder
         from infra.errors import FactoryError
 
@@ -50,9 +50,8 @@ class _Answers:
         transformers.utils.logging.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = load_release(release, getattr(torch, config["dtype"]), config["device"])
-            adapted = load_adapter(model, package, trainable=False)
-        self._generator = LocalGenerator(adapted, load_tokenizer(release))
+            model = merge_adapter(load_release(release, torch.float32, config["device"]), package)
+        self._generator = LocalGenerator(model.to(getattr(torch, config["dtype"])), load_tokenizer(release))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Answers, in order, for texts (of the first use case) or for rows with `input` and maybe `use_case`.

@@ -7,12 +7,11 @@ Both models read the calibration windows; the loss is the divergence of the next
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from adapters.training.batching import Batch, Encoded, make_batches
 from adapters.training.loop import Loss
-from adapters.training.losses import selected_logits
+from adapters.training.losses import completion_divergence
 
 
 def distillation_batches(windows: Tensor, batch_tokens: int, steps: int, seed: int) -> list[Batch]:
@@ -31,18 +30,14 @@ def distillation_loss(teacher: Any) -> Loss:
     known: dict[bytes, Tensor] = {}
 
     @torch.no_grad()
-    def expected(batch: Batch) -> Tensor:
+    def hidden(batch: Batch) -> Tensor:
         rows = [row.numpy().tobytes() for row in batch.input_ids.cpu()]
         if any(row not in known for row in rows):
             states = teacher.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
             known.update(zip(rows, states, strict=True))
-        hidden = torch.stack([known[row] for row in rows])[batch.loss_mask]
-        return teacher.get_output_embeddings()(hidden).float().softmax(-1)
+        return torch.stack([known[row] for row in rows])[batch.loss_mask]
 
     def loss(model: Any, batch: Batch) -> tuple[Tensor, int]:
-        targets = expected(batch)
-        cross_entropy = F.cross_entropy(selected_logits(model, batch).float(), targets, reduction="sum")
-        entropy = torch.special.entr(targets).sum()
-        return cross_entropy - entropy, len(targets)
+        return completion_divergence(model, batch, hidden(batch), teacher.get_output_embeddings().weight)
 
     return loss

@@ -1,11 +1,11 @@
-"""Hidden states, logits and losses over the positions that are trained on.
+"""Hidden states and losses over the positions that are trained on.
 
 Notable choices:
 - Only hidden states at those positions go through the output matrix: with short completions behind long prompts and a
   vocabulary of tens of thousands, the full logits would cost more than the layers below them.
 - The beginning that a batch's prompts have in common (system message, instruction) is computed once, as causal
   attention makes it the same in every row; for short inputs that is a third of the work.
-- The cross-entropy goes through the vocabulary in pieces and keeps the gradient of the hidden states instead of the
+- The losses go through the positions in pieces and keep the gradient of the hidden states instead of the
   logits, which the frozen output matrix allows (as in Liger Kernel, https://arxiv.org/abs/2410.10989).
 """
 
@@ -53,11 +53,6 @@ def selected_hidden(model: Any, batch: Batch) -> Tensor:
     return output.last_hidden_state[batch.loss_mask[:, shared:]]
 
 
-def selected_logits(model: Any, batch: Batch) -> Tensor:
-    """Logits [N, vocabulary], in the model's dtype, at the N positions of `batch.loss_mask` in row order."""
-    return _causal(model).get_output_embeddings()(selected_hidden(model, batch))
-
-
 def completion_cross_entropy(model: Any, batch: Batch) -> tuple[Tensor, int]:
     """Sum of the cross-entropy (nats, fp32) over completion tokens, and their number.
 
@@ -66,6 +61,45 @@ def completion_cross_entropy(model: Any, batch: Batch) -> tuple[Tensor, int]:
     weight = _causal(model).get_output_embeddings().weight
     targets = batch.targets
     return _LinearCrossEntropy.apply(selected_hidden(model, batch), weight, targets), len(targets)
+
+
+def completion_divergence(
+    model: Any, batch: Batch, teacher_hidden: Tensor, teacher_weight: Tensor
+) -> tuple[Tensor, int]:
+    """Sum of KL(teacher || model) in nats, fp32, over completion tokens, and their number.
+
+    Both output matrices must be frozen.
+
+    Args:
+        teacher_hidden: the teacher's last hidden states [N, width] at the positions of `batch.loss_mask`.
+        teacher_weight: its output matrix [vocabulary, width].
+    """
+    weight = _causal(model).get_output_embeddings().weight
+    total = _LinearDivergence.apply(selected_hidden(model, batch), weight, teacher_hidden, teacher_weight)
+    return total, len(teacher_hidden)
+
+
+class _LinearDivergence(torch.autograd.Function):
+    """Sum of KL(teacher || model) for the logits hidden [N, width] @ weightᵀ [width, vocabulary] of both."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, teacher_hidden: Tensor, teacher_weight: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        for start in range(0, len(hidden), _ROWS):
+            rows = slice(start, start + _ROWS)
+            expected = torch.log_softmax(teacher_hidden[rows] @ teacher_weight.T, dim=-1, dtype=torch.float32)
+            given = torch.log_softmax(hidden[rows] @ weight.T, dim=-1, dtype=torch.float32)
+            shares = expected.exp()
+            total += torch.linalg.vecdot(shares, expected.sub_(given)).sum()
+            gradient[rows] = given.exp_().sub_(shares).to(hidden.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grad).to(gradient.dtype), None, None, None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

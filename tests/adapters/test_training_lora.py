@@ -15,8 +15,8 @@ from adapters.inference.models import load_model
 from adapters.recipe import LORA_TARGETS
 from adapters.training import losses
 from adapters.training.batching import Batch, Encoded, collate
-from adapters.training.lora import continue_adapter, load_adapter, new_adapter, save_adapter
-from adapters.training.losses import completion_cross_entropy, selected_logits
+from adapters.training.lora import continue_adapter, load_adapter, merge_adapter, new_adapter, save_adapter
+from adapters.training.losses import completion_cross_entropy, completion_divergence, selected_hidden
 from infra.errors import FactoryError
 from tests.tiny import make_tiny_base
 
@@ -58,6 +58,12 @@ def plain_peft(base: Path, adapter: Path) -> Any:
     return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
 
 
+def selected_logits(model: Any, batch: Batch) -> torch.Tensor:
+    """Logits at the positions of the loss mask."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return causal.get_output_embeddings()(selected_hidden(model, batch))
+
+
 def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
@@ -96,6 +102,24 @@ def test_loss_and_gradients_equal_peft_and_transformers(
     for name, gradient in ours.items():
         assert gradient.dtype == torch.float32
         assert (gradient - theirs[name]).norm() <= gradient_error * theirs[name].norm(), name
+
+
+def test_divergence_and_gradients_equal_autograd(base: Path, adapter: Path) -> None:
+    """More positions than go through the output matrix at once."""
+    ids = torch.randint(3, 512, (8, 60), generator=torch.Generator().manual_seed(1))
+    batch = collate([Encoded(row, 1) for row in ids.tolist()])
+    teacher = load_model(base, torch.float32)
+    ours, theirs = (stirred(load_adapter(load_model(base, torch.float32), adapter, trainable=True)) for _ in range(2))
+    with torch.no_grad():
+        hidden, weight = selected_hidden(teacher, batch), teacher.get_output_embeddings().weight
+    total, count = completion_divergence(ours, batch, hidden, weight)
+    given, wanted = selected_logits(theirs, batch).log_softmax(-1), (hidden @ weight.T).log_softmax(-1)
+    expected = torch.nn.functional.kl_div(given, wanted, log_target=True, reduction="sum")
+    assert count == 8 * 59 and torch.allclose(total, expected, rtol=1e-5)
+    total.backward(), expected.backward()
+    reference = gradients(theirs)
+    for name, gradient in gradients(ours).items():
+        assert (gradient - reference[name]).norm() <= 1e-4 * reference[name].norm(), name
 
 
 def test_a_shared_beginning_is_computed_once(base: Path) -> None:
@@ -145,6 +169,15 @@ def test_saved_folder_loads_with_peft(base: Path, adapter: Path) -> None:
     assert torch.allclose(
         selected_logits(model, batch), model.get_base_model().lm_head(hidden[batch.loss_mask]), atol=1e-5
     )
+
+
+def test_a_merged_adapter_computes_the_same(base: Path, adapter: Path) -> None:
+    batch = padded_batch()
+    merged = merge_adapter(load_model(base, torch.float32), adapter)
+    assert not any("lora" in name or p.requires_grad for name, p in merged.named_parameters())
+    apart = selected_logits(load_adapter(load_model(base, torch.float32), adapter), batch)
+    assert torch.allclose(selected_logits(merged, batch), apart, atol=1e-5)
+    assert not torch.allclose(selected_logits(load_model(base, torch.float32), batch), apart, atol=1e-2)
 
 
 def test_adapter_of_pefts_own_loads_here(base: Path, tmp_path: Path) -> None:
