@@ -82,7 +82,7 @@ def direct_dependencies() -> set[str]:
 
 
 def dev_dependencies() -> set[str]:
-    return {normal(name) for name in PROJECT["project"]["optional-dependencies"]["dev"]}
+    return {normal(name) for names in PROJECT["project"]["optional-dependencies"].values() for name in names}
 
 
 def third_party(*folders: str) -> dict[str, list[str]]:
@@ -203,7 +203,8 @@ def test_import_names_are_ours_alone() -> None:
 def test_versions_are_set_in_one_place() -> None:
     assert [line for line in PINS if not re.fullmatch(r"[A-Za-z0-9_.-]+==[^=<>~! ]+", line)] == []
     assert [name for name, count in Counter(normal(line) for line in PINS).items() if count > 1] == []
-    declared = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    declared = [name for names in (PROJECT["project"]["dependencies"], *extras) for name in names]
     assert [name for name in declared if not re.fullmatch(r"[a-z0-9-]+", name)] == [], "names only, no versions"
     assert sorted((direct_dependencies() | dev_dependencies()) - {normal(line) for line in PINS}) == []
 

@@ -30,7 +30,12 @@ def bench(
         raise FactoryError(f"no benchmark {name!r}; there are: {', '.join(known)}")
     sys.path.insert(0, str(root))
     common = importlib.import_module("tests.benchmarks.common")
-    result = common.report(name, importlib.import_module(f"tests.benchmarks.bench_{name}").run())
+    try:
+        measured = importlib.import_module(f"tests.benchmarks.bench_{name}")
+    except ModuleNotFoundError as missing:
+        install = "pip install --constraint infra/constraints.txt --editable '.[dev,peers]'"
+        raise FactoryError(f"{name} compares with {missing.name}, which is not installed: {install}") from missing
+    result = common.report(name, measured.run())
     if json:
         print_json(result)
         return
