@@ -170,11 +170,11 @@ def _merged(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def validate(model: type[T], content: dict[str, Any], where: Path) -> T:
+def validate(model: type[T], content: dict[str, Any], where: Path | str) -> T:
     """Build `model` from a mapping.
 
     Raises:
-        FactoryError: naming the file and every wrong key at once.
+        FactoryError: naming the file (or whatever `where` is) and every wrong key at once.
     """
     try:
         return model.model_validate(content)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adapters.data.overlay import effective_records, read_overlay
 from adapters.lineage import Lineage, lineage_of
 from adapters.palettization.assemble import read_manifest
-from adapters.palettization.recipe import ReleaseRecipe, load_release_recipe
+from adapters.palettization.recipe import RELEASE_YAML, ReleaseRecipe, load_release_recipe
 from adapters.palettization.stages import release_lineage
 from adapters.records import Quarantined, Record, read_records
 from flows.job import Job, Release
@@ -125,10 +125,10 @@ class Factory:
 
     @cached_property
     def release_recipe(self) -> ReleaseRecipe:
-        """The recipe of base releases, of this package unless settings name another."""
-        path = self.settings.release_recipe
-        profile = self.settings.profile
-        return load_release_recipe(profile, path) if path else load_release_recipe(profile)
+        """The recipe of base releases, of this package unless settings name another, with the target that they set."""
+        settings = self.settings
+        recipe = load_release_recipe(settings.profile, settings.release_recipe or RELEASE_YAML)
+        return recipe.with_target(settings.bits_per_weight) if settings.bits_per_weight else recipe
 
     def release_lineage_of(self, base_digest: str) -> dict[str, str]:
         """What decides the release that would be made of a base model now."""

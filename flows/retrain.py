@@ -54,7 +54,7 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
         assert plan.version is not None
         version = factory.catalog.version(plan.feature, plan.version)
         package = factory.catalog.package_folder(version)
-        trained_on = factory.catalog.run_file(version, TRAINED_ON)
+        trained_on = factory.catalog.run_file(version.run_id, TRAINED_ON)
     else:
         synthesis = watch.build(job.synthesis(data.path)) if job.recipe.synthesis else None
         training = watch.build(job.training(data.path, synthesis.path if synthesis else None))

@@ -1,9 +1,11 @@
 """Settings: options over `FACTORY_…` variables over `factory.toml` over defaults. Read here and nowhere else."""
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import tomlkit
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -12,6 +14,8 @@ from pydantic_settings import (
     SettingsError,
     TomlConfigSettingsSource,
 )
+from tomlkit import TOMLDocument
+from tomlkit.exceptions import TOMLKitError
 
 from infra.errors import FactoryError
 
@@ -29,6 +33,7 @@ class Settings(BaseSettings):
     features: list[Path] = Field(default=[], description="folders of a team's own features")
     shipped_features: bool = Field(default=True, description="whether the features that come with the factory are run")
     release_recipe: Path | None = Field(default=None, description="a base release recipe instead of the shipped one")
+    bits_per_weight: float | None = Field(default=None, description="target of base releases instead of the recipe's")
     device: str = Field(default="cpu", description="what torch runs on: cpu, cuda, cuda:1")
     mlflow_uri: str = Field(default="", description="MLflow server; default: SQLite in the workspace")
     ledger_url: str = Field(default="", description="SQLAlchemy URL of the ledger; default: SQLite in the workspace")
@@ -46,6 +51,22 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The order of precedence, strongest first."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def edit_settings(change: Callable[[TOMLDocument], None]) -> None:
+    """Change `factory.toml` in the current folder, which is made if need be; comments and order stay.
+
+    Raises:
+        FactoryError: the file is no TOML.
+    """
+    try:
+        document = tomlkit.parse(CONFIG_FILE.read_text("utf-8")) if CONFIG_FILE.is_file() else tomlkit.document()
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise FactoryError(f"{CONFIG_FILE}: not TOML: {error}") from None
+    change(document)
+    written = CONFIG_FILE.with_suffix(".toml.new")
+    written.write_text(tomlkit.dumps(document), "utf-8")
+    written.replace(CONFIG_FILE)
 
 
 def load_settings(**given: Any) -> Settings:

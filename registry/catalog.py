@@ -99,9 +99,9 @@ class Catalog:
         with self._store.client() as client:
             return dict(client.get_run(version.run_id).data.metrics)
 
-    def run_file(self, version: Version | ReleaseVersion, name: str) -> Path:
-        """A file of the run that last tested a version; with a local artifact store it is not copied."""
-        return self._store.run_file(version.run_id, name)
+    def run_file(self, run_id: str, name: str) -> Path:
+        """A file that a run left behind; with a local artifact store it is not copied."""
+        return self._store.run_file(run_id, name)
 
     def gate_report(self, version: Version | ReleaseVersion) -> GateReport:
         """A version's last gate report.
@@ -218,6 +218,18 @@ class Catalog:
             if release.key == key and digest in (None, release.digest):
                 return release
         raise FactoryError(f"base release {key[:12]} is not registered; `factory base release` makes it")
+
+    def release_version(self, number: int) -> ReleaseVersion:
+        """A base release by the number of its version.
+
+        Raises:
+            FactoryError: there is none.
+        """
+        for release in self.releases():
+            if release.version == number:
+                return release
+        known = ", ".join(str(release.version) for release in self.releases()) or "none"
+        raise FactoryError(f"the base has no release {number}; there are: {known}")
 
     def release_folder(self, release: ReleaseVersion) -> Path:
         """The folder of a base release; with a local artifact store it is not copied.

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from adapters.device.coreai_export import STATES, cache_shape, lora_shapes
@@ -21,6 +21,8 @@ from adapters.palettization.recipe import ExportSection
 from adapters.palettization.release import load_release, read_palettized
 from infra.errors import FactoryError
 from infra.progress import Step, track
+
+Ids = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -42,28 +44,39 @@ class Verification:
 
 
 def verify_aimodel(
-    aimodel: Path, release: Path, adapters: Sequence[Path], ids: torch.Tensor, section: ExportSection
+    aimodel: Path,
+    release: Path,
+    adapters: Sequence[Path],
+    prompt: torch.Tensor,
+    decode_steps: int,
+    section: ExportSection,
 ) -> Verification:
     """Compare the asset with PyTorch without adapter and with each of `adapters` (PEFT folders), on one loaded asset.
 
+    The prompt goes through `prefill`; what PyTorch then generates from it, greedily, goes through `decode`. So where
+    all most likely tokens agree, the asset would have generated the same.
+
     Args:
         aimodel: what `export_aimodel` wrote from `release` with `section`.
-        ids: int64 [tokens], the first `section.prefill_tokens` go through `prefill`, the others through `decode`.
+        prompt: int64 [section.prefill_tokens].
+        decode_steps: tokens that are generated.
 
     Raises:
-        FactoryError: too few tokens, or an adapter that the asset does not take.
+        FactoryError: another number of tokens, or an adapter that the asset does not take.
     """
-    if len(ids) <= section.prefill_tokens:
-        raise FactoryError(f"verification needs more than {section.prefill_tokens} tokens, got {len(ids)}")
+    if len(prompt) != section.prefill_tokens:
+        raise FactoryError(f"verification needs a prompt of {section.prefill_tokens} tokens, got {len(prompt)}")
     weights = read_palettized(release)
     shapes = lora_shapes(weights, section.max_rank)
     inputs = [no_adapter(shapes), *(lora_inputs(adapter, shapes) for adapter in adapters)]
     cache = cache_shape(weights.config, section.context)
-    with track("verify the asset", len(inputs) * (1 + len(ids) - section.prefill_tokens)) as step:
-        found = asyncio.run(_run(aimodel, inputs, ids.numpy().astype(np.int32), section.prefill_tokens, cache, step))
-    expected = [_reference(release, adapter, ids) for adapter in (None, *adapters)]
+    references = [_reference(release, adapter, prompt, decode_steps) for adapter in (None, *adapters)]
+    expected = [logits for _, logits in references]
+    runs = [(lora, ids) for lora, (ids, _) in zip(inputs, references, strict=True)]
+    with track("verify the asset", len(inputs) * (1 + decode_steps)) as step:
+        found = asyncio.run(_run(aimodel, runs, section.prefill_tokens, cache, step))
     agreeing = sum(int((f.argmax(-1) == e.argmax(-1)).sum()) for f, e in zip(found, expected, strict=True))
-    positions = len(inputs) * len(ids)
+    positions = len(inputs) * (len(prompt) + decode_steps)
     return Verification(
         psnr_db=min(psnr(f, e) for f, e in zip(found, expected, strict=True)),
         argmax_agreement=agreeing / positions,
@@ -79,16 +92,16 @@ def psnr(found: Array, expected: Array) -> float:
 
 
 async def _run(
-    aimodel: Path, adapters: list[dict[str, Array]], ids: Any, prefill_tokens: int, cache: tuple[int, ...], step: Step
+    aimodel: Path, runs: list[tuple[dict[str, Array], Ids]], prefill_tokens: int, cache: tuple[int, ...], step: Step
 ) -> list[Array]:
-    """Logits [tokens, vocabulary] for each adapter, from the asset's own functions."""
+    """Logits [tokens, vocabulary] for each adapter and its token ids, from the asset's own functions."""
     from coreai.authoring import AIModelAsset
     from coreai.runtime import NDArray
 
     logits: list[Array] = []
     async with AIModelAsset.load(aimodel).executable() as model:
         prefill, decode = model.load_function("prefill"), model.load_function("decode")
-        for lora in adapters:
+        for lora, ids in runs:
             state = {name: NDArray(np.zeros(cache, np.float32)) for name in STATES}
             fixed = {name: NDArray(array) for name, array in lora.items()}
             parts = []
@@ -105,11 +118,15 @@ async def _run(
 
 
 @torch.inference_mode()
-def _reference(release: Path, adapter: Path | None, ids: torch.Tensor) -> Array:
+def _reference(release: Path, adapter: Path | None, prompt: torch.Tensor, decode_steps: int) -> tuple[Ids, Array]:
+    """The prompt with its greedy continuation, int32, and the logits [tokens, vocabulary] of all of it."""
     from peft import PeftModel
 
     model = load_release(release, torch.float32)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter).eval()
-    logits: Array = model(ids.unsqueeze(0), use_cache=False).logits[0].float().numpy()
-    return logits
+    ids = prompt.unsqueeze(0)
+    for _ in range(decode_steps):
+        ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1:].argmax(-1)], dim=1)
+    logits: Array = model(ids, use_cache=False).logits[0].float().numpy()
+    return ids[0].numpy().astype(np.int32), logits

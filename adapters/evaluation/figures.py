@@ -47,7 +47,7 @@ def draw_scores(
     pitch, middle = len(systems) + 1.1, (len(systems) - 1) / 2
     highest = max(scores[system][group] for system in systems for group in groups)
     for name, scheme in SCHEMES.items():
-        figure, (bars, differences) = _canvas(
+        figure, (bars, differences) = canvas(
             scheme, height=0.9 + 0.27 * pitch * len(groups), ncols=2, width_ratios=(2.1, 1), sharey=True
         )
         for row, group in enumerate(groups):
@@ -60,8 +60,8 @@ def draw_scores(
                     va="center", fontsize=9, color=scheme["ink"], weight=bold,
                 )  # fmt: skip
             _draw_interval(differences, row * pitch + middle, intervals[group], scheme)
-        _plain(bars, scheme, None)
-        _plain(differences, scheme, "x")
+        plain(bars, scheme, None)
+        plain(differences, scheme, "x")
         bars.set_yticks(
             [row * pitch + middle for row in range(len(groups))], groups, fontsize=10.5, color=scheme["ink"]
         )
@@ -71,7 +71,7 @@ def draw_scores(
         differences.set_title("candidate − base, 95% interval", loc="left", fontsize=10.5, color=scheme["quiet"])
         differences.margins(x=0.22)
         differences.axvline(0, color=scheme["quiet"], linewidth=1, zorder=0)
-        _save(figure, folder / file_name("scores", name))
+        save(figure, folder / file_name("scores", name))
 
 
 def _draw_interval(axes: Any, y: float, difference: Interval, scheme: Scheme) -> None:
@@ -95,7 +95,7 @@ def draw_training(steps: Sequence[float], losses: Sequence[float], folder: Path)
     smooth = [sum(losses[max(i - window + 1, 0) : i + 1]) / len(losses[max(i - window + 1, 0) : i + 1])
               for i in range(len(losses))]  # fmt: skip
     for name, scheme in SCHEMES.items():
-        figure, axes = _canvas(scheme, height=2.9)
+        figure, axes = canvas(scheme, height=2.9)
         axes.plot(steps, losses, color=scheme["baseline"], linewidth=0.9, alpha=0.75)
         axes.plot(steps, smooth, color=scheme["candidate"], linewidth=2.2)
         axes.plot(steps[-1], smooth[-1], "o", color=scheme["candidate"], markersize=6)
@@ -107,11 +107,11 @@ def draw_training(steps: Sequence[float], losses: Sequence[float], folder: Path)
         axes.set_title(
             f"training loss by step; thick: mean of {window} steps", loc="left", fontsize=10.5, color=scheme["quiet"]
         )
-        _plain(axes, scheme, "y")
-        _save(figure, folder / file_name("training", name))
+        plain(axes, scheme, "y")
+        save(figure, folder / file_name("training", name))
 
 
-def _canvas(scheme: Scheme, height: float, **layout: Any) -> tuple[Any, Any]:
+def canvas(scheme: Scheme, height: float, **layout: Any) -> tuple[Any, Any]:
     """A figure and its axes that belong to no window and no global state of pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -121,7 +121,7 @@ def _canvas(scheme: Scheme, height: float, **layout: Any) -> tuple[Any, Any]:
     return figure, figure.subplots(**layout)
 
 
-def _plain(axes: Any, scheme: Scheme, grid: str | None) -> None:
+def plain(axes: Any, scheme: Scheme, grid: str | None) -> None:
     """Take the frame away; `grid` names the axis whose values are to be read off, None where all are labelled."""
     axes.set_facecolor(scheme["paper"])
     for side in axes.spines.values():
@@ -135,7 +135,7 @@ def _plain(axes: Any, scheme: Scheme, grid: str | None) -> None:
         axes.locator_params(axis=grid, nbins=5)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without matplotlib's version in it, equal pictures are equal files.
     figure.savefig(path, metadata={"Software": None})

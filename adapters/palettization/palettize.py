@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from adapters.inference.models import load_model
-from adapters.palettization.allocation import Format, allocate, predict
+from adapters.palettization.allocation import Format, Option, allocate, predict
 from adapters.palettization.assignment import Curvature, compensate, damped
 from adapters.palettization.calibration import read_calibration
 from adapters.palettization.codebooks import Palettized, palettize, quantize_rows
@@ -64,17 +64,28 @@ def choose_formats(model: Any, sensitivity: Sensitivity, section: PalettizationS
     Raises:
         FactoryError: a tensor does not divide by a group size, or the target cannot be met.
     """
+    if section.bits_per_weight is None:
+        only = Format(section.bits[0], section.group_sizes[0])
+        return dict.fromkeys(linear_names(model.config.num_hidden_layers), only)
+    options = format_options(model, sensitivity, section)
+    weights = sum(model.get_submodule(name).weight.numel() for name in options)
+    return allocate(options, section.bits_per_weight * weights)
+
+
+def format_options(model: Any, sensitivity: Sensitivity, section: PalettizationSection) -> dict[str, list[Option]]:
+    """What each of the section's formats would cost each linear layer.
+
+    Raises:
+        FactoryError: a tensor does not divide by a group size.
+    """
     names = linear_names(model.config.num_hidden_layers)
     formats = [Format(bits, size) for bits in section.bits for size in section.group_sizes]
-    if section.bits_per_weight is None:
-        return dict.fromkeys(names, formats[0])
-    weights = {name: model.get_submodule(name).weight for name in names}
     options = {}
     with track("formats", len(names)) as step:
-        for name, weight in weights.items():
-            options[name] = predict(name, weight, sensitivity(name), formats)
+        for name in names:
+            options[name] = predict(name, model.get_submodule(name).weight, sensitivity(name), formats)
             step.advance()
-    return allocate(options, section.bits_per_weight * sum(weight.numel() for weight in weights.values()))
+    return options
 
 
 def palettize_apart(model: Any, sensitivity: Sensitivity, formats: Mapping[str, Format]) -> dict[str, Palettized]:

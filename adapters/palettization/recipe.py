@@ -92,7 +92,8 @@ class GatesSection(Section):
     max_kl: float = Field(gt=0, description="nats per token to the full-precision base, with the recovery adapter")
     min_psnr_db: float = Field(default=50.0, gt=0, description="the asset's logits against PyTorch's")
     min_argmax_agreement: float = Field(default=1.0, gt=0, le=1)
-    decode_steps: int = Field(default=2, gt=0, description="tokens that are verified through `decode`, each adapter")
+    decode_steps: int = Field(default=2, gt=0, description="greedy tokens that are verified for each adapter")
+    second_adapter: bool = Field(default=False, description="whether the asset is run with two adapters and without")
 
 
 class ReleaseRecipe(Section):
@@ -105,6 +106,17 @@ class ReleaseRecipe(Section):
     recovery: RecoverySection
     export: ExportSection = ExportSection()
     gates: GatesSection
+
+    def with_target(self, bits_per_weight: float) -> "ReleaseRecipe":
+        """The recipe with another target for the linear weights; a single format gives way to all that there are.
+
+        Raises:
+            FactoryError: the target is out of range.
+        """
+        section = self.palettization.model_dump() | {"bits_per_weight": bits_per_weight}
+        if self.palettization.bits_per_weight is None:
+            section |= {"bits": [2, 3, 4, 6], "group_sizes": [4, 8, 16, 32]}
+        return validate(ReleaseRecipe, self.model_dump() | {"palettization": section}, "bits_per_weight")
 
 
 def load_release_recipe(profile: Profile = "quick", path: Path = RELEASE_YAML) -> ReleaseRecipe:

@@ -176,3 +176,29 @@ def release_stages(
     )
     made = [calibration, sensitivities, palettized, recovery, aimodel, evidence, release]
     return made if weights is palettized else [*made[:3], tuned, *made[3:]]
+
+
+def exploration_stages(
+    base: Path, base_digest: str, recipe: ReleaseRecipe, store: Store, device: str = "cpu"
+) -> list[Stage]:
+    """The stages of a trade-off, arguments as for `release_stages`; the last one's output holds `tradeoff.json`."""
+    calibration, sensitivities, *_ = release_stages(base, base_digest, recipe, store, device)
+    section = recipe.palettization if recipe.palettization.bits_per_weight else recipe.with_target(4.0).palettization
+
+    def build_tradeoff(output: Path, scratch: Path) -> None:
+        from adapters.palettization.tradeoff import write_tradeoff
+
+        sensitivities_folder = store.entry(sensitivities.name, sensitivities.key) / "output"
+        write_tradeoff(base, sensitivities_folder, section, recipe.gates.text, output, device)
+
+    tradeoff = Stage(
+        "tradeoff",
+        {
+            "sensitivities": sensitivities.key,
+            "formats": [section.bits, section.group_sizes],
+            "text": recipe.gates.text.key,
+            "code": code_digest("adapters.palettization.tradeoff"),
+        },
+        build_tradeoff,
+    )
+    return [calibration, sensitivities, tradeoff]

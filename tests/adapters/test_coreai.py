@@ -103,7 +103,7 @@ def test_a_padded_tail_is_overwritten_and_not_seen(release: Path) -> None:
 
 def test_the_asset_serves_no_adapter_and_two_adapters(release: Path, aimodel: Path, tmp_path: Path) -> None:
     adapters = [make_adapter(release, tmp_path / str(seed), seed, rank) for seed, rank in ((1, 4), (2, 8))]
-    found = verify_aimodel(aimodel, release, adapters, IDS, SECTION)
+    found = verify_aimodel(aimodel, release, adapters, IDS[:8], 3, SECTION)
     assert found.psnr_db > 80 and found.argmax_agreement == 1.0
     assert (found.positions, found.adapters) == (33, 3)
 
@@ -122,7 +122,7 @@ def test_an_asset_of_other_weights_fails_verification(release: Path, aimodel: Pa
     tensors = load_file(other / WEIGHTS)
     tensors["model.layers.0.mlp.down_proj.lut"] *= 2
     save_file(tensors, other / WEIGHTS)
-    assert verify_aimodel(aimodel, other, [], IDS, SECTION).psnr_db < 50
+    assert verify_aimodel(aimodel, other, [], IDS[:8], 1, SECTION).psnr_db < 50
 
 
 def test_adapters_that_do_not_fit_are_refused(release: Path, tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_adapters_that_do_not_fit_are_refused(release: Path, tmp_path: Path) -> 
 
 
 def test_verification_asks_for_enough_tokens(release: Path, aimodel: Path) -> None:
-    with pytest.raises(FactoryError, match="more than 8 tokens"):
-        verify_aimodel(aimodel, release, [], IDS[:8], SECTION)
+    with pytest.raises(FactoryError, match="prompt of 8 tokens, got 7"):
+        verify_aimodel(aimodel, release, [], IDS[:7], 1, SECTION)
 
 
 def test_psnr_is_relative_to_the_largest_logit() -> None:
@@ -161,5 +161,5 @@ def test_tables_of_one_two_and_six_bits_and_of_pairs_export(release: Path, tmp_p
     write_weights(PalettizedModel(weights.config, linear, weights.embedding, weights.norms), release, mixed)
     assert {layer.index_bits for layer in read_palettized(mixed).linear.values()} == {1, 2, 6}
     export_aimodel(mixed, tmp_path / "mixed.aimodel", SECTION)
-    found = verify_aimodel(tmp_path / "mixed.aimodel", mixed, [make_adapter(mixed, tmp_path / "a", 1, 4)], IDS, SECTION)
+    found = verify_aimodel(tmp_path / "mixed.aimodel", mixed, [make_adapter(mixed, tmp_path / "a", 1, 4)], IDS[:8], 3, SECTION)
     assert found.psnr_db > 80 and found.argmax_agreement == 1.0

@@ -79,7 +79,7 @@ def test_layers_in_order_lose_less_than_layers_apart(tmp_path_factory: pytest.Te
             made = palettize_apart(model, equal, formats)
         for name, layer in made.items():
             model.get_submodule(name).weight.data.copy_(layer.dense(torch.float32))
-        return measure_quality(full, model, held_out).kl
+        return measure_quality(full, model, [held_out]).kl
 
     assert divergence(in_order=True) < 0.8 * divergence(in_order=False)
 

@@ -44,7 +44,7 @@ def test_the_loss_is_the_divergence_from_the_teacher(base: Path, palettized: Pat
     loss = distillation_loss(teacher)
     itself, count = loss(teacher, batch)
     assert count == 4 * 31 and itself.item() / count == pytest.approx(0, abs=1e-6)
-    expected = measure_quality(teacher, student, windows).kl
+    expected = measure_quality(teacher, student, [windows]).kl
     for _ in range(2):  # the second time from the kept hidden states
         total, count = loss(student, batch)
         assert total.item() / count == pytest.approx(expected, rel=1e-3)
@@ -56,8 +56,8 @@ def test_recovery_brings_the_palettized_model_nearer_to_the_base(base: Path, pal
     )
     windows = FrozenText(file="held-out-1.txt", tokens=512, window=32).windows(load_tokenizer(base))
     teacher, model = load_model(base, torch.float32), load_release(palettized, torch.float32)
-    before = measure_quality(teacher, model, windows).kl
-    after = measure_quality(teacher, load_adapter(model, tmp_path), windows).kl
+    before = measure_quality(teacher, model, [windows]).kl
+    after = measure_quality(teacher, load_adapter(model, tmp_path), [windows]).kl
     assert after < 0.9 * before
     steps = json.loads((tmp_path / STEPS).read_text())
     assert len(steps) == SECTION.steps and steps[-1]["divergence"] < steps[0]["divergence"]
@@ -89,6 +89,6 @@ def test_tuning_mends_spoilt_tables_and_leaves_the_indices(base: Path, palettize
     assert all(torch.equal(layer.indices, after.linear[name].indices) for name, layer in halved.items())
     windows = FrozenText(file="held-out-1.txt", tokens=512, window=32).windows(load_tokenizer(base))
     teacher = load_model(base, torch.float32)
-    bad, good = (measure_quality(teacher, load_release(f, torch.float32), windows).kl for f in (spoilt, tuned))
+    bad, good = (measure_quality(teacher, load_release(f, torch.float32), [windows]).kl for f in (spoilt, tuned))
     assert good < 0.5 * bad
     assert load_tokenizer(tuned)("hello").input_ids == load_tokenizer(base)("hello").input_ids

@@ -114,13 +114,13 @@ def test_quality_is_zero_for_the_base_itself_and_grows_with_coarser_groups(
 ) -> None:
     full = load_model(base, torch.float32)
     windows = TEXT.windows(load_tokenizer(base))
-    itself = measure_quality(full, full, windows)
+    itself = measure_quality(full, full, [windows])
     assert itself.kl == pytest.approx(0, abs=1e-6) and itself.perplexity == pytest.approx(itself.base_perplexity)
     write_palettized(
         base, sensitivities, sensitivities, PalettizationSection(bits=[2], group_sizes=[32]), tmp_path, "cpu"
     )
-    coarse = measure_quality(full, load_release(tmp_path, torch.float32), windows)
-    fine = measure_quality(full, load_release(palettized, torch.float32), windows)
+    coarse = measure_quality(full, load_release(tmp_path, torch.float32), [windows])
+    fine = measure_quality(full, load_release(palettized, torch.float32), [windows])
     assert 0 < fine.kl < coarse.kl
 
 

@@ -112,6 +112,16 @@ def test_the_shipped_recipe_is_valid(profile: Any) -> None:
     assert recipe.gates.text.file != recipe.calibration.text.file
 
 
+def test_a_target_opens_the_choice_of_formats_and_changes_the_release() -> None:
+    recipe = recipe_with().with_target(3.7)
+    assert (recipe.palettization.bits, recipe.palettization.bits_per_weight) == ([2, 3, 4, 6], 3.7)
+    assert changed_stages(recipe_with(), recipe) == NAMES[2:]
+    own = recipe_with(palettization={"bits": [2, 4], "group_sizes": [16], "bits_per_weight": 3.0}).with_target(3.5)
+    assert (own.palettization.bits, own.palettization.bits_per_weight) == ([2, 4], 3.5)
+    with pytest.raises(FactoryError, match=r"bits_per_weight.*\n.*less than or equal to 9"):
+        recipe_with().with_target(12)
+
+
 def test_all_errors_of_a_recipe_are_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "release.yaml"
     text = RELEASE_YAML.read_text().replace("bits: [4]", "bits: [5]").replace("held-out-1.txt", "../secret.txt")

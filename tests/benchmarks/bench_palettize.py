@@ -7,8 +7,7 @@ workers, its own processes, so seconds are on the clock. Nothing but clustering 
 import time
 
 import torch
-from coreai_opt.palettization import KMeansPalettizer, KMeansPalettizerConfig
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapters.inference.models import load_model, load_tokenizer
 from adapters.palettization.codebooks import palettize
@@ -16,25 +15,10 @@ from adapters.palettization.layers import linear_names
 from adapters.palettization.recipe import load_release_recipe
 from adapters.palettization.sensitivities import fisher_diagonal
 from tests.benchmarks.common import Figure, against, base_folder
+from tests.benchmarks.peers import CoreaiOpt
 
 ROUNDS = 3
-BITS, GROUP_SIZE, WORKERS = 4, 16, 2
-
-
-class Layers(nn.Module):
-    """Linear layers side by side, as the peer wants them: in a module that it can run."""
-
-    def __init__(self, weights: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList()
-        for weight in weights.values():
-            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-            layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
-            self.layers.append(layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The mean of all layers' outputs for an input as wide as the widest."""
-        return torch.stack([layer(x[:, : layer.in_features]).mean() for layer in self.layers]).mean()
+BITS, GROUP_SIZE = 4, 16
 
 
 def run() -> list[Figure]:
@@ -53,19 +37,10 @@ def run() -> list[Figure]:
         made = [palettize(name, w, sensitivities[name], BITS, GROUP_SIZE) for name, w in weights.items()]
         return [one.dense(torch.float32) for one in made]
 
-    layers = Layers(weights)
-    palettizer = KMeansPalettizer(layers, KMeansPalettizerConfig.presets.w4(group_size=GROUP_SIZE))
-    widest = max(w.shape[1] for w in weights.values())
-    prepared = palettizer.prepare((torch.randn(1, widest),), num_workers=WORKERS)
-    names = [f"layers.{number}.parametrizations.weight.original" for number in range(len(weights))]
-    # As its calibration_mode ends, which would compute the sensitivities itself; its other door is a pickled file.
-    palettizer._set_sensitivities_in_fake_palettize_modules(
-        {name: s.float() for name, s in zip(names, sensitivities.values(), strict=True)}
-    )
+    coreai_opt = CoreaiOpt(weights, BITS, GROUP_SIZE, sensitivities)
 
     def peer() -> list[Tensor]:
-        palettizer._calculate_centroids_parallel(WORKERS)
-        return [layer.weight.detach() for layer in prepared.layers]
+        return list(coreai_opt.dense().values())
 
     times: dict[str, list[float]] = {"ours": [], "peer": []}
     errors: dict[str, list[float]] = {"ours": [], "peer": []}

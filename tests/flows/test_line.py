@@ -134,6 +134,22 @@ def test_another_base_makes_every_feature_stale(project: Path) -> None:
     keys = {reason["key"] for one in factory_json(project, "plan")["features"] for reason in one["reasons"]}
     assert "base_release" in keys
 
+    compared = factory_json(project, "base", "diff", "1", "2")
+    assert "base_model" in [change["key"] for change in compared["lineage"]]
+    assert compared["recipe"] == []
+    assert all(None not in pair for pair in compared["figures"].values())
+
+
+def test_a_budget_is_explored_and_then_kept(project: Path) -> None:
+    explored = factory_json(project, "base", "explore")
+    assert len(explored["points"]) > 4
+    assert Path(explored["page"]).read_text("utf-8").startswith("<!doctype html>")
+    outcome = factory_json(project, "base", "release", "--bpw", "3.7")
+    assert outcome["bits_per_weight"][0] <= 3.7
+    assert factory_json(project, "plan")["base"]["state"] == "fresh"
+    (change,) = [one for one in factory_json(project, "base", "diff", "2", "3")["recipe"] if "per_weight" in one["key"]]
+    assert change == {"key": "palettization.bits_per_weight", "old": "None", "new": "3.7"}
+
 
 def _stage_file(project: Path, feature: str, name: str) -> list[str]:
     found = [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import FactoryError
-from infra.settings import Settings, load_settings
+from infra.settings import Settings, edit_settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +79,18 @@ def test_settings_do_not_change_and_do_not_show_the_key() -> None:
 def test_every_setting_says_what_it_is() -> None:
     undescribed = [name for name, field in Settings.model_fields.items() if not field.description]
     assert not undescribed
+
+
+def test_an_edit_leaves_comments_and_other_settings(folder: Path) -> None:
+    (folder / "factory.toml").write_text('# ours\nhome = "toml"  # a disk of its own\n')
+    edit_settings(lambda document: document.update(bits_per_weight=3.7))
+    written = '# ours\nhome = "toml"  # a disk of its own\nbits_per_weight = 3.7\n'
+    assert (folder / "factory.toml").read_text() == written
+    assert load_settings().bits_per_weight == 3.7
+
+
+def test_an_edit_of_a_broken_file_leaves_it(folder: Path) -> None:
+    (folder / "factory.toml").write_text("home = ")
+    with pytest.raises(FactoryError, match=r"factory\.toml: not TOML"):
+        edit_settings(lambda document: document.update(bits_per_weight=3.7))
+    assert (folder / "factory.toml").read_text() == "home = "
