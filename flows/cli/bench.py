@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="A benchmark: the NAME of tests/benchmarks/bench_NAME.py.")],
+    name: Annotated[
+        str, typer.Argument(help="A benchmark, e.g. palettize-curve for tests/benchmarks/bench_palettize_curve.py.")
+    ],
     json: AsJson = False,
 ) -> None:
     """Measure against a peer in the same run (needs a checkout of the project)."""
@@ -25,13 +27,13 @@ def bench(
     folder = root / "tests" / "benchmarks"
     if not folder.is_dir():
         raise FactoryError(f"{folder}: benchmarks need a checkout of the project; clone it and run there")
-    known = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))
+    known = sorted(path.stem.removeprefix("bench_").replace("_", "-") for path in folder.glob("bench_*.py"))
     if name not in known:
         raise FactoryError(f"no benchmark {name!r}; there are: {', '.join(known)}")
     sys.path.insert(0, str(root))
     common = importlib.import_module("tests.benchmarks.common")
     try:
-        measured = importlib.import_module(f"tests.benchmarks.bench_{name}")
+        measured = importlib.import_module(f"tests.benchmarks.bench_{name.replace('-', '_')}")
     except ModuleNotFoundError as missing:
         install = "pip install --constraint infra/constraints.txt --editable '.[dev,peers]'"
         raise FactoryError(f"{name} compares with {missing.name}, which is not installed: {install}") from missing

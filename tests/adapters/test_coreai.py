@@ -161,5 +161,7 @@ def test_tables_of_one_two_and_six_bits_and_of_pairs_export(release: Path, tmp_p
     write_weights(PalettizedModel(weights.config, linear, weights.embedding, weights.norms), release, mixed)
     assert {layer.index_bits for layer in read_palettized(mixed).linear.values()} == {1, 2, 6}
     export_aimodel(mixed, tmp_path / "mixed.aimodel", SECTION)
-    found = verify_aimodel(tmp_path / "mixed.aimodel", mixed, [make_adapter(mixed, tmp_path / "a", 1, 4)], IDS[:8], 3, SECTION)
+    found = verify_aimodel(
+        tmp_path / "mixed.aimodel", mixed, [make_adapter(mixed, tmp_path / "a", 1, 4)], IDS[:8], 3, SECTION
+    )
     assert found.psnr_db > 80 and found.argmax_agreement == 1.0

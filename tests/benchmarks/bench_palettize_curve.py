@@ -105,7 +105,9 @@ class Curve:
             average = bits + tables / in_linear
             return model, average, (in_linear * average / 8 + values.numel() + 2 * scales.numel()) / 1e6
 
-        return self.measure(step, [self.digest, bits, GROUP_SIZE, code_digest("adapters.palettization.codebooks")], make)
+        return self.measure(
+            step, [self.digest, bits, GROUP_SIZE, code_digest("adapters.palettization.codebooks")], make
+        )
 
     def ours(self, step: str, last: str, target: float, **changes: Mapping[str, object]) -> dict[str, Any]:
         """A point of a release with a target, as it is after the stage `last`."""

@@ -46,9 +46,7 @@ class CoreaiOpt:
     ) -> None:
         self._names = list(weights)
         layers = _Layers(weights)
-        spec = PalettizationSpec(
-            n_bits=bits, granularity=PerGroupedChannelGranularity(axis=0, group_size=group_size)
-        )
+        spec = PalettizationSpec(n_bits=bits, granularity=PerGroupedChannelGranularity(axis=0, group_size=group_size))
         module = ModuleKMeansPalettizerConfig(op_input_spec=None, op_output_spec=None, op_state_spec={"weight": spec})
         self._palettizer = KMeansPalettizer(layers, KMeansPalettizerConfig(global_config=module))
         widest = max(weight.shape[1] for weight in weights.values())

@@ -1,7 +1,6 @@
 """Real texts that neither calibration nor recovery has seen, for benchmarks: `shared/data` beside the checkout."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
