@@ -17,9 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    name: Annotated[
-        str, typer.Argument(help="A benchmark, e.g. palettize-curve for tests/benchmarks/bench_palettize_curve.py.")
-    ],
+    name: Annotated[str, typer.Argument(help="A benchmark of tests/benchmarks, e.g. train.")],
     json: AsJson = False,
 ) -> None:
     """Measure against a peer in the same run (needs a checkout of the project)."""
