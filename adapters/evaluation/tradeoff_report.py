@@ -7,7 +7,6 @@ from typing import Any
 from adapters.evaluation.figures import SCHEMES, canvas, file_name, plain, save
 from adapters.evaluation.pages import embedded, render
 
-# Every second point of a dense curve would hide the others' names.
 _SHOWN_ALLOCATIONS = 4
 
 
@@ -34,18 +33,23 @@ def draw_curve(points: Sequence[Mapping[str, Any]], current: Mapping[str, float]
     bits = [point["bits_per_weight"] for point in points]
     for name, scheme in SCHEMES.items():
         figure, (left, right) = canvas(scheme, height=3.4, ncols=2)
-        sides = ((left, "kl", "KL to full precision, nats per token"), (right, "top1", "top-1 agreement"))
-        for axes, key, title in sides:
+        # The free side of each curve: names of its points, and of the release in use, stand there.
+        sides = (
+            (left, "kl", "KL to full precision, nats per token", (3, 6), (-8, -3), "right"),
+            (right, "top1", "top-1 agreement", (5, -13), (8, -3), "left"),
+        )
+        for axes, key, title, above, beside, align in sides:
             values = [point[key] for point in points]
             axes.plot(bits, values, "o-", color=scheme["candidate"], linewidth=2, markersize=4.5)
             for x, y in zip(bits[::2], values[::2], strict=True):
-                axes.annotate(f"{y:.2f}", (x, y), (3, 6), textcoords="offset points", fontsize=8.5, color=scheme["ink"])
-            for step, colour in (("palettized", "baseline"), ("recovered", "production")):
+                axes.annotate(f"{y:.2f}", (x, y), above, textcoords="offset points", fontsize=8.5, color=scheme["ink"])
+            for step, colour, lower in (("recovered", "production", 0), ("palettized", "baseline", 9)):
                 if f"{key}_{step}" in current:
                     place = current["bpw_linear"], current[f"{key}_{step}"]
                     axes.plot(*place, "D", color=scheme[colour], markersize=7)
+                    offset = beside[0], beside[1] - (lower if axes is right else 0)
                     axes.annotate(
-                        f"in use, {step}", place, (8, -3), textcoords="offset points",
+                        f"in use, {step}", place, offset, textcoords="offset points", ha=align,
                         fontsize=8.5, color=scheme[colour],
                     )  # fmt: skip
             axes.set_title(title, loc="left", fontsize=10.5, color=scheme["quiet"])
@@ -53,6 +57,7 @@ def draw_curve(points: Sequence[Mapping[str, Any]], current: Mapping[str, float]
             plain(axes, scheme, "both")
             axes.margins(x=0.12, y=0.12)
         left.set_yscale("log")
+        left.minorticks_off()
         save(figure, folder / file_name("curve", name))
 
 
