@@ -159,7 +159,8 @@ def load_yaml(path: Path, profile: Profile) -> dict[str, Any]:
         FactoryError: the file is missing or is not a YAML mapping, or its profiles are not mappings of known names.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        # The safe loader in C: as strict as `yaml.safe_load`, and ten times as fast.
+        content = yaml.CSafeLoader(path.read_text("utf-8")).get_single_data()
     except FileNotFoundError:
         raise FactoryError(f"{path}: no such recipe; `factory feature new NAME` makes one") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -62,16 +62,20 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def open_place(empty_mlflow: Path) -> Callable[[Path], Place]:
+def open_place(empty_mlflow: Path) -> Callable[..., Place]:
     """Opens a registry in a folder, a new one or, as the next command would, the one that is there."""
 
-    def opened(folder: Path) -> Place:
+    def opened(folder: Path, ledger_url: str = "") -> Place:
         folder.mkdir(exist_ok=True)
         database = folder / "mlflow.db"
         if not database.exists():
             shutil.copyfile(empty_mlflow, database)
         uri = f"sqlite:///{database}"
-        parts = Ledger(f"sqlite:///{folder / 'ledger.db'}"), Catalog(uri, folder / "files"), Channel(folder / "channel")
+        parts = (
+            Ledger(ledger_url or f"sqlite:///{folder / 'ledger.db'}"),
+            Catalog(uri, folder / "files"),
+            Channel(folder / "channel"),
+        )
         return Place(folder, Registry(*parts), uri)
 
     return opened

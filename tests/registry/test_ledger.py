@@ -1,9 +1,6 @@
 """The ledger: gapless numbers, an unbroken chain, no change ever, one winner of two."""
 
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -136,40 +133,6 @@ def test_verify_finds_a_missing_row(url: str) -> None:
         ledger.append(_decision(version=version))
     _tamper(url, "DELETE FROM ledger WHERE number = 2")
     assert str(ledger.verify()[0]) == "writing row 3: row 2 is missing before it"
-
-
-@pytest.fixture
-def appenders(url: str) -> Iterator[list["subprocess.Popen[str]"]]:
-    command = [sys.executable, "-m", "tests.registry.appender", url]
-    root = Path(__file__).parents[2]
-    processes = [
-        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
-        for name in ("ann", "ben")
-    ]
-    yield processes
-    for process in processes:
-        process.communicate()
-
-
-def test_of_two_processes_one_wins(url: str, appenders: list["subprocess.Popen[str]"]) -> None:
-    def tell(line: str) -> list[str]:
-        for process in appenders:
-            assert process.stdin is not None
-            process.stdin.write(line)
-            process.stdin.flush()
-        return answers()
-
-    def answers() -> list[str]:
-        return sorted(process.stdout.readline().strip() for process in appenders if process.stdout)
-
-    assert answers() == ["ready", "ready"]
-    for number in range(20):
-        assert tell(f"{number}\n") == ["lost", "won"]
-    for _ in range(10):
-        assert tell("any\n") == ["won", "won"]
-    ledger = Ledger(url)
-    assert [row.number for row in ledger.rows("writing")] == list(range(1, 41))
-    assert ledger.verify() == []
 
 
 def test_opening_again_changes_nothing(url: str) -> None:
