@@ -82,14 +82,16 @@ class Channel:
         Raises:
             FactoryError: the pointer is damaged.
         """
-        path = self._pointer_path(feature, base_release)
-        try:
-            return Pointer.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise FactoryError(f"{path}: damaged ({problem}); remove it, the next command writes it again") from None
+        return _read_pointer(self._pointer_path(feature, base_release))
+
+    def pointers(self) -> list[Pointer]:
+        """Every pointer in the channel, its own and those of features.
+
+        Raises:
+            FactoryError: a pointer is damaged.
+        """
+        paths = sorted((*self._root.glob(POINTER), *self._root.glob(f"*/*/{POINTER}")))
+        return [pointer for pointer in map(_read_pointer, paths) if pointer is not None]
 
     def publish_adapter(self, package: Path, row: Row) -> None:
         """Publish the package that a ledger row put in production, and point to it. Doing so again changes nothing.
@@ -150,6 +152,16 @@ class Channel:
 
     def _pointer_path(self, feature: str, base_release: str) -> Path:
         return (self._root if feature == BASE else self._release(base_release) / feature) / POINTER
+
+
+def _read_pointer(path: Path) -> Pointer | None:
+    try:
+        return Pointer.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise FactoryError(f"{path}: damaged ({problem}); remove it, the next command writes it again") from None
 
 
 def verify_release_package(folder: Path) -> Manifest:

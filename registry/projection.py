@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.errors import CheckFailed
-from registry import decisions
+from registry.anchors import anchored_heads
 from registry.catalog import PRODUCTION, RELEASES, Catalog, adapter_model
+from registry.chain import Finding
 from registry.channel import Channel
 from registry.decisions import BASE, Row
 from registry.ledger import Ledger
@@ -25,42 +26,96 @@ class Registry:
     channel: Channel
 
 
-def repair(registry: Registry, everything: bool = False) -> list[str]:
-    """Bring aliases and channel to what the ledger says; returns a line for each feature that was behind.
+@dataclass(frozen=True)
+class _Projection:
+    """What should be shown, by feature and base release, and what of it the channel does not show yet."""
 
-    With `everything`, aliases are compared even where the channel is up to date, so that one moved by hand is put back.
+    current: Row
+    serving: dict[str, list[Row]]
+    base_behind: bool
+    behind: list[Row]
+
+
+def unfinished(registry: Registry) -> list[str]:
+    """The decisions that the channel does not show yet, a line each: what `repair` would bring up to date.
+
+    Raises:
+        CheckFailed: the channel follows a decision that the ledger does not have.
+    """
+    found = _compare(registry)
+    return [_line(row) for row in _undone(found)] if found else []
+
+
+def repair(registry: Registry, everything: bool = False) -> list[str]:
+    """Bring aliases and channel to what the ledger says; returns a line for each thing that was put right.
+
+    With `everything`, aliases, pointers and packages are compared even where the channel follows the last decision, so
+    that what was changed by hand is put back.
 
     Raises:
         CheckFailed: the channel follows a decision that the ledger does not have.
         FactoryError: a package that the ledger names is missing or damaged.
     """
-    rows: dict[str, list[Row]] = {}
-    for row in registry.ledger.rows():
-        rows.setdefault(row.feature, []).append(row)
-    current = decisions.last_move(rows.pop(BASE, []))
-    if current is None:
+    found = _compare(registry)
+    if found is None:
         return []
-    serving = {feature: _serving(of_feature) for feature, of_feature in rows.items()}
-    behind = [row for found in serving.values() for row in found if _is_behind(registry, row)]
-    base_behind = _is_behind(registry, current)
-    moved = {row.feature for row in behind} | (serving.keys() if base_behind or everything else set())
+    current, serving = found.current, found.serving
+    done = [_line(row) for row in _undone(found)]
+    moved = {row.feature for row in found.behind} | (serving.keys() if found.base_behind or everything else set())
     for feature in sorted(moved):
         wanted = {_alias(row, current): row.version for row in serving[feature]}
-        registry.catalog.set_production_aliases(adapter_model(feature), wanted)
-    if base_behind or everything:
-        registry.catalog.set_production_aliases(RELEASES, {PRODUCTION: current.version})
+        changed = registry.catalog.set_production_aliases(adapter_model(feature), wanted)
+        done += changed if everything else []
+    if found.base_behind or everything:
+        changed = registry.catalog.set_production_aliases(RELEASES, {PRODUCTION: current.version})
+        done += changed if everything else []
         release = registry.catalog.release_folder(registry.catalog.release(current.base_release))
         registry.channel.publish_release(release, current)
-    for row in behind:
+    for row in (row for rows in serving.values() for row in rows) if everything else found.behind:
+        before = registry.channel.pointer(row.feature, row.base_release)
         version = registry.catalog.version(row.feature, row.version)
         registry.channel.publish_adapter(registry.catalog.package_folder(version), row)
-    return [f"{row.feature} {row.version}: {row.action}" for row in (*([current] if base_behind else []), *behind)]
+        if row not in found.behind and registry.channel.pointer(row.feature, row.base_release) != before:
+            done.append(f"{row.feature}: pointer for base release {row.base_release[:12]}")
+    return done
 
 
-def _serving(rows: Sequence[Row]) -> list[Row]:
-    """The production row for each base release that a feature was ever promoted for."""
-    found = (decisions.production(rows, release) for release in dict.fromkeys(row.base_release for row in rows))
-    return [row for row in found if row is not None]
+def verify(registry: Registry) -> list[Finding]:
+    """What is wrong with the ledger: in itself, and against the rows that the channel has followed."""
+    return registry.ledger.verify(anchored_heads(registry.channel))
+
+
+def repair_from_ledger(registry: Registry) -> list[str]:
+    """Put aliases and channel right, whatever was done to them, from a ledger that is whole; as `repair`.
+
+    Raises:
+        CheckFailed: the ledger is not whole, so that nothing may be put right from it.
+    """
+    findings = verify(registry)
+    if findings:
+        raise CheckFailed(
+            f"{findings[0]}; nothing is put right from such a ledger: bring it back from its backup "
+            "(`factory ledger verify` lists everything)"
+        )
+    return repair(registry, everything=True)
+
+
+def _compare(registry: Registry) -> _Projection | None:
+    serving = registry.ledger.serving()
+    releases = serving.pop(BASE, [])
+    if not releases:
+        return None
+    current = releases[-1]
+    behind = [row for rows in serving.values() for row in rows if _is_behind(registry, row)]
+    return _Projection(current, serving, _is_behind(registry, current), behind)
+
+
+def _undone(found: _Projection) -> Sequence[Row]:
+    return [*([found.current] if found.base_behind else []), *found.behind]
+
+
+def _line(row: Row) -> str:
+    return f"{row.feature} {row.version}: {row.action}"
 
 
 def _is_behind(registry: Registry, row: Row) -> bool:

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from flows.cli import base, bench, data, feature, registry, run, serve
+from flows.cli import base, bench, data, decide, feature, ledger, registry, run, serve
 from infra.errors import FactoryError
 
 app = typer.Typer(
@@ -17,12 +17,13 @@ app = typer.Typer(
     add_completion=False,
 )
 run.register(app)
-registry.register(app)
+decide.register(app)
 serve.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(base.app, name="base")
 app.add_typer(feature.app, name="feature")
 app.add_typer(registry.app, name="registry")
+app.add_typer(ledger.app, name="ledger")
 bench.register(app)
 
 
