@@ -14,7 +14,7 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,22 @@ class Built:
     digest: str
     seconds: float
     reused: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished output as it lies in the store: its folder, what it was made from, and when (seconds since 1970)."""
+
+    stage: str
+    key: str
+    folder: Path
+    inputs: Mapping[str, object]
+    created: float
+
+    @property
+    def megabytes(self) -> float:
+        """Size on disk."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()) / 1e6
 
 
 class Store:
@@ -136,3 +152,20 @@ class Store:
         """How long the entry took to build, or None if it is not there."""
         manifest = self.entry(name, key) / "stage.json"
         return float(json.loads(manifest.read_text("utf-8"))["seconds"]) if manifest.is_file() else None
+
+    def entries(self) -> Iterator[Entry]:
+        """All finished outputs; what is being made, or was moved aside as damaged, is none."""
+        for manifest in sorted(self.root.glob("*/*/stage.json")):
+            folder = manifest.parent
+            content = json.loads(manifest.read_text("utf-8"))
+            if folder.name == content["key"]:
+                yield Entry(content["stage"], content["key"], folder, content["inputs"], content["created"])
+
+    def remove(self, entry: Entry) -> None:
+        """Remove an output, unless a process builds its key just now; a reader never sees a part of it."""
+        making = self.root / "making" / f"{entry.stage}-{entry.key}"
+        making.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{making}.lock"):
+            shutil.rmtree(making, ignore_errors=True)
+            entry.folder.rename(making)
+            shutil.rmtree(making)

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from flows.cli import base, bench, data, decide, feature, ledger, registry, run, serve
+from flows.cli import base, bench, data, decide, feature, ledger, registry, run, serve, upkeep
 from infra.errors import FactoryError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(feature.app, name="feature")
 app.add_typer(registry.app, name="registry")
 app.add_typer(ledger.app, name="ledger")
 bench.register(app)
+upkeep.register(app)
 
 
 def main() -> None:

@@ -140,6 +140,19 @@ def test_another_base_makes_every_feature_stale(project: Path) -> None:
     assert all(None not in pair for pair in compared["figures"].values())
 
 
+def test_nothing_that_is_needed_is_collected(project: Path) -> None:
+    """Of a whole history only what led to nothing in use goes, and the next run has nothing to do."""
+    before = states(project)
+    kept = factory_json(project, "gc", "--older-than", "30d")
+    assert kept == {"removed": True, "entries": []}
+    planned = factory_json(project, "gc", "--dry-run", "--older-than", "0h")
+    removed = factory_json(project, "gc", "--older-than", "0h")
+    assert removed == planned | {"removed": True}
+    assert "training" in [entry["stage"] for entry in removed["entries"]]
+    assert states(project) == before
+    assert factory_json(project, "gc", "--older-than", "0h")["entries"] == []
+
+
 def test_a_budget_is_explored_and_then_kept(project: Path) -> None:
     explored = factory_json(project, "base", "explore")
     assert len(explored["points"]) > 4

@@ -245,3 +245,16 @@ def test_user_errors_pass_through(tmp_path: Path) -> None:
 
     with pytest.raises(FactoryError, match="say what to do"):
         Store(tmp_path).build(Stage("words", {}, fails))
+
+
+def test_entries_are_listed_and_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    kept, gone = (store.build(Stage("words", {"n": n}, writes(str(n)))) for n in range(2))
+    (tmp_path / "words" / "0.damaged-1").mkdir()
+    assert {entry.key for entry in store.entries()} == {kept.key, gone.key}
+    (entry,) = [entry for entry in store.entries() if entry.key == gone.key]
+    assert (entry.stage, entry.inputs, entry.megabytes > 0) == ("words", {"n": 1}, True)
+    store.remove(entry)
+    assert store.find("words", gone.key) is None
+    assert [entry.key for entry in store.entries()] == [kept.key]
+    assert store.find("words", kept.key) is not None
