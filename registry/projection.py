@@ -1,17 +1,17 @@
 """What follows the ledger: MLflow's aliases and the channel, brought to what the ledger says.
 
-A decision is written to the ledger, then to the aliases, then to the channel, whose pointers are written last and name
-the ledger row that they follow. So a pointer that names the last row proves that the rest was done, and whatever a kill
-left undone is found by comparing the two, without starting MLflow.
+A decision is written to the ledger, then to the aliases, then to the channel, which is signed with the ledger's heads.
+So a head that the channel holds proves that all decisions up to it were carried out, and whatever a kill left undone is
+found by comparing heads, without starting MLflow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.errors import CheckFailed
 from registry import decisions
 from registry.catalog import PRODUCTION, RELEASES, Catalog, adapter_model
-from registry.channel import Channel
+from registry.channel import Channel, Publication
 from registry.decisions import BASE, Row
 from registry.ledger import Ledger
 
@@ -37,24 +37,41 @@ def repair(registry: Registry, everything: bool = False) -> list[str]:
     rows: dict[str, list[Row]] = {}
     for row in registry.ledger.rows():
         rows.setdefault(row.feature, []).append(row)
-    current = decisions.last_move(rows.pop(BASE, []))
-    if current is None:
+    heads = {feature: (of_feature[-1].number, of_feature[-1].hash) for feature, of_feature in rows.items()}
+    anchored = registry.channel.anchored_heads()
+    _require_anchored(rows, anchored)
+    current = decisions.last_move(rows.get(BASE, []))
+    if current is None or (heads == anchored and not everything):
         return []
-    serving = {feature: _serving(of_feature) for feature, of_feature in rows.items()}
-    behind = [row for found in serving.values() for row in found if _is_behind(registry, row)]
-    base_behind = _is_behind(registry, current)
+    changed = {feature for feature, head in heads.items() if anchored.get(feature) != head}
+    serving = {feature: _serving(of_feature) for feature, of_feature in rows.items() if feature != BASE}
+    behind = [row for feature in sorted(changed - {BASE}) for row in serving[feature] if _is_behind(registry, row)]
+    base_behind = BASE in changed and _is_behind(registry, current)
     moved = {row.feature for row in behind} | (serving.keys() if base_behind or everything else set())
     for feature in sorted(moved):
         wanted = {_alias(row, current): row.version for row in serving[feature]}
         registry.catalog.set_production_aliases(adapter_model(feature), wanted)
+    publications = []
     if base_behind or everything:
         registry.catalog.set_production_aliases(RELEASES, {PRODUCTION: current.version})
         release = registry.catalog.release_folder(registry.catalog.release(current.base_release))
-        registry.channel.publish_release(release, current)
+        publications.append(Publication(current, current, release))
     for row in behind:
         version = registry.catalog.version(row.feature, row.version)
-        registry.channel.publish_adapter(registry.catalog.package_folder(version), row)
+        publications.append(Publication(row, row, registry.catalog.package_folder(version)))
+    registry.channel.publish(publications, heads)
     return [f"{row.feature} {row.version}: {row.action}" for row in (*([current] if base_behind else []), *behind)]
+
+
+def _require_anchored(rows: Mapping[str, Sequence[Row]], anchored: Mapping[str, tuple[int, str]]) -> None:
+    """The ledger has every row that the channel was signed with."""
+    for feature, (number, hash_) in anchored.items():
+        of_feature = rows.get(feature, [])
+        if number > len(of_feature) or of_feature[number - 1].hash != hash_:
+            raise CheckFailed(
+                f"{feature}: the channel follows decision {number}, which the ledger does not have; "
+                "bring the ledger back from its backup"
+            )
 
 
 def _serving(rows: Sequence[Row]) -> list[Row]:
@@ -65,11 +82,6 @@ def _serving(rows: Sequence[Row]) -> list[Row]:
 
 def _is_behind(registry: Registry, row: Row) -> bool:
     pointer = registry.channel.pointer(row.feature, row.base_release)
-    if pointer is not None and pointer.number >= row.number and pointer.row != row.hash:
-        raise CheckFailed(
-            f"{row.feature}: the channel follows decision {pointer.number}, which the ledger does not have; "
-            "bring the ledger back from its backup"
-        )
     return pointer is None or pointer.row != row.hash
 
 

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from flows.cli import base, bench, data, feature, registry, run, serve
+from flows.cli import base, bench, channel, data, device, feature, registry, run, serve
 from infra.errors import FactoryError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.add_typer(data.app, name="data")
 app.add_typer(base.app, name="base")
 app.add_typer(feature.app, name="feature")
 app.add_typer(registry.app, name="registry")
+app.add_typer(channel.app, name="channel")
+app.add_typer(device.app, name="device")
 bench.register(app)
 
 

@@ -282,6 +282,6 @@ def test_s3_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     settings = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("infra.base_sources.bucket._ATTEMPTS", 1)
+    monkeypatch.setattr("infra.s3._ATTEMPTS", 1)
     with pytest.raises(FactoryError, match="check the network and AWS_ENDPOINT_URL"):
         fetch_base("s3://models/team/tiny", tmp_path / "base")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from adapters.device.client import Device
 from adapters.lineage import Lineage
 from registry.catalog import Catalog, RunContent
-from registry.channel import Channel
+from registry.channel import open_channel
 from registry.ledger import Ledger
 from registry.projection import Registry
 from registry.promotion import promote_release
@@ -24,6 +25,10 @@ class Place:
     folder: Path
     registry: Registry
     uri: str
+
+    def device(self) -> Device:
+        """A device that follows this registry's channel."""
+        return Device(str(self.folder / "channel"), self.folder / "device", self.folder / "keys/roots/1.root.json")
 
     def release(self, name: str = "one", promote: bool = True, passed: bool = True) -> tuple[str, Path]:
         """Register a base release, and make it current."""
@@ -67,8 +72,9 @@ def open_place(empty_mlflow: Path) -> Callable[[Path], Place]:
         if not database.exists():
             shutil.copyfile(empty_mlflow, database)
         uri = f"sqlite:///{database}"
-        parts = Ledger(f"sqlite:///{folder / 'ledger.db'}"), Catalog(uri, folder / "files"), Channel(folder / "channel")
-        return Place(folder, Registry(*parts), uri)
+        channel = open_channel(folder / "channel", folder / "keys")
+        registry = Registry(Ledger(f"sqlite:///{folder / 'ledger.db'}"), Catalog(uri, folder / "files"), channel)
+        return Place(folder, registry, uri)
 
     return opened
 
