@@ -19,9 +19,7 @@ def pull(
     root: Annotated[
         Path | None, typer.Option(help="Root to trust at first; default: the workspace's, if there is one.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="its id, for staged rollouts; default: a random one.")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="Its id, for staged rollouts; default: a random one.")] = None,
     json: AsJson = False,
     home: Home = None,
 ) -> None:

@@ -1,8 +1,8 @@
 """TUF metadata as this channel uses it: periods of validity, versions, checks against whoever delegates, signatures.
 
 Source: The Update Framework specification 1.0, by python-tuf. Notable choices:
-- Versions come from the clock (milliseconds since 1970, or the former version plus one): a channel that was moved, restored
-  from a backup or published anew is never taken for a rollback by devices that knew the old one. Roots count 1, 2, 3.
+- Versions come from the clock (milliseconds since 1970, or the former version plus one): devices that knew a channel
+  which was moved, restored from a backup or published anew do not take it for a rollback. Roots count 1, 2, 3.
 - Metadata that was read back is verified like on a device before anything is built on it: whoever can write to the
   store, and has no key, cannot have the publisher sign for them.
 """
