@@ -8,6 +8,7 @@ files and never imported: the plan asks for digests, and must not wait for torch
 import ast
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 from infra.canonical import digest
 
@@ -26,16 +27,28 @@ def code_digest(module: str) -> str:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen:
-            continue
-        source = _source(name)
-        if source is None:
-            raise ValueError(f"{name} is not a module of {_ROOM}/")
-        tree = ast.parse(source.read_text("utf-8"))
-        waiting.extend(_imports(tree))
-        waiting.extend(_packages_around(name))
-        seen[name] = ast.dump(_without_docstrings(tree))
+        if name not in seen:
+            read = _read(name)
+            seen[name] = read.tree
+            waiting.extend((*read.imports, *_packages_around(name)))
     return digest(seen)
+
+
+class _Module(NamedTuple):
+    """One module: the digest of its syntax tree, and what it imports of this room."""
+
+    tree: str
+    imports: tuple[str, ...]
+
+
+@functools.cache
+def _read(name: str) -> _Module:
+    source = _source(name)
+    if source is None:
+        raise ValueError(f"{name} is not a module of {_ROOM}/")
+    tree = ast.parse(source.read_text("utf-8"))
+    imports = tuple(_imports(tree))
+    return _Module(digest(ast.dump(_without_docstrings(tree))), imports)
 
 
 def _source(module: str) -> Path | None:

@@ -1,7 +1,7 @@
 """The recipe: the YAML file that determines an adapter, in sections that are hashed one by one.
 
-A feature is a folder with a `recipe.yaml`. Its sections are data, synthesis, training, evaluation and device; a
-`profiles` mapping (`full:`) holds what another profile changes. Errors are collected and shown all at once.
+A feature is a folder with a `recipe.yaml`. Its sections are data, synthesis, training, evaluation, device and
+promotion; a `profiles` mapping (`full:`) holds what another profile changes. Errors are shown all at once.
 """
 
 from pathlib import Path
@@ -121,6 +121,18 @@ class DeviceSection(Section):
     max_adapter_mb: float = Field(default=16.0, gt=0)
 
 
+class PromotionSection(Section):
+    """Who decides about promotions. No adapter depends on it, so it is part of no key."""
+
+    approval: Literal["none", "required"] = Field(default="none", description="whether a second person must agree")
+    request_days: float = Field(default=7.0, gt=0, description="how long a request for approval lasts")
+
+    @property
+    def approval_days(self) -> float | None:
+        """How long a request for approval lasts, None if none is needed."""
+        return self.request_days if self.approval == "required" else None
+
+
 class Recipe(Section):
     """A feature's whole recipe, after its profile's changes were merged in."""
 
@@ -131,6 +143,7 @@ class Recipe(Section):
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection
     device: DeviceSection = DeviceSection()
+    promotion: PromotionSection = PromotionSection()
 
     @model_validator(mode="after")
     def _labels_and_metric_agree(self) -> "Recipe":
@@ -146,7 +159,8 @@ def load_yaml(path: Path, profile: Profile) -> dict[str, Any]:
         FactoryError: the file is missing or is not a YAML mapping, or its profiles are not mappings of known names.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        # The safe loader in C: as strict as `yaml.safe_load`, and ten times as fast.
+        content = yaml.CSafeLoader(path.read_text("utf-8")).get_single_data()
     except FileNotFoundError:
         raise FactoryError(f"{path}: no such recipe; `factory feature new NAME` makes one") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -15,10 +15,9 @@ from adapters.records import Quarantined, Record, read_records
 from flows.job import Job, Release
 from infra.dvc_data import DataRepo
 from infra.errors import FactoryError
+from infra.run_notes import RunNotes
 from infra.settings import Settings, load_settings
 from infra.workspace import KnownBase, Workspace
-from registry import decisions
-from registry.decisions import Row
 from registry.features import Feature, find_features
 from registry.ledger import Ledger
 
@@ -88,6 +87,11 @@ class Factory:
         return self.settings.actor or getpass.getuser()
 
     @cached_property
+    def notes(self) -> RunNotes:
+        """What earlier runs took, and what stopped them."""
+        return RunNotes(self.workspace.root)
+
+    @cached_property
     def data(self) -> DataRepo:
         """The versions of the features' records, in DVC."""
         return DataRepo(self.workspace.data)
@@ -145,6 +149,19 @@ class Factory:
         base = self.current_base()
         return self.release_lineage_of(base.digest) if base else None
 
+    def base_digest(self, source: str) -> str:
+        """The digest of the base model that a source holds now; a wheel that was fetched is pinned, and known by it.
+
+        Raises:
+            FactoryError: there is no such model, or it cannot be reached.
+        """
+        known = [base.digest for base in self.workspace.known_bases() if base.source == source]
+        if known and source.startswith("wheel://"):
+            return known[-1]
+        from infra.sources import base_digest
+
+        return base_digest(source)
+
     def current_base(self) -> KnownBase | None:
         """The base model under the current release, else the one that settings name if it was fetched already."""
         row = self.ledger.current_release()
@@ -172,11 +189,6 @@ class Factory:
         return Release(key, version.digest, folder, base_digest, self.workspace.base_folder(base_digest))
 
     # -- features ------------------------------------------------------------------------------------------------------
-
-    def serving(self, feature: str, release_key: str) -> Row | None:
-        """The decision that put a feature's version in production for a release, else the last for any release."""
-        rows = self.ledger.rows(feature)
-        return decisions.production(rows, release_key) or decisions.last_move(rows)
 
     def job(self, feature: str) -> Job:
         """A feature's rebuild for the current base release, with its inputs as they are now.

@@ -18,7 +18,7 @@ from flows.job import TRAINED_ON, Job, System
 from flows.outcome import Outcome
 from flows.tasks import Stopwatch
 from infra.store import Built
-from registry import promotion
+from registry import decisions, promotion
 from registry.catalog import RunContent
 from registry.plan import FeaturePlan, plan_feature
 from registry.versions import Version
@@ -29,7 +29,7 @@ def retrain(home: str, profile: str, feature: str, promote: bool) -> dict[str, A
     """Bring one feature to what its inputs say now; returns an `Outcome` as a mapping."""
     factory = open_factory(home, profile)
     job = factory.job(feature)
-    plan = plan_feature(feature, job.lineage, factory.ledger.rows(feature), factory.catalog.versions(feature))
+    plan = plan_feature(feature, job.lineage, factory.ledger.rows(feature), job.recipe.promotion.approval_days)
     outcome = Outcome(feature, plan.state, plan.version)
     if plan.state == "awaiting promotion":
         assert plan.version is not None
@@ -40,7 +40,9 @@ def retrain(home: str, profile: str, feature: str, promote: bool) -> dict[str, A
     if outcome.passed is False:
         decide_rejection(factory, outcome)
     elif outcome.passed and promote:
-        decide_promotion(factory, outcome)
+        decide_promotion(factory, job, outcome)
+    elif outcome.passed:
+        decide_acceptance(factory, outcome)
     return outcome.to_json()
 
 
@@ -77,18 +79,15 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
     outcome.adapter_mb = metadata.megabytes
     outcome.bits_per_weight = read_manifest(job.release.folder).bits_per_weight
     outcome.report = str(evaluation.path / "report.html")
-    return register(
-        factory, job, package, report, evaluation, reports, [trained_on, data.path / "data_docs"], outcome.seconds
-    )
+    against = systems["production"].identity if "production" in systems else None
+    evidence = [trained_on, data.path / "data_docs"]
+    return register(factory, job, package, report, evaluation, reports, evidence, outcome.seconds, against)
 
 
 def champion(factory: Factory, plan: FeaturePlan) -> dict[str, System]:
-    """The production version as one more system to test, unless there is none or it is the candidate itself.
-
-    After a base update it is the version that serves the former release, on that release: what users have today.
-    """
-    serving = factory.serving(plan.feature, plan.base_release)
-    if serving is None or serving.version == plan.version:
+    """The production version as one more system to test, unless there is none or it is the candidate itself."""
+    serving = decisions.champion(factory.ledger.rows(plan.feature), plan.base_release, plan.version)
+    if serving is None:
         return {}
     version = factory.catalog.version(plan.feature, serving.version)
     release = factory.release(version.base_release)
@@ -118,8 +117,9 @@ def register(
     reports: dict[str, Path],
     evidence: list[Path],
     seconds: dict[str, float],
+    against: str | None,
 ) -> Version:
-    """Record the run in MLflow and register the package as a version of the feature's model."""
+    """Record the run in MLflow and register the package, tested against the package `against`, as a version."""
     recipe = job.recipe
     params: dict[str, object] = {"base_release": job.release.key, "base_model": job.release.base_digest}
     for name, section in (("training", recipe.training), ("synthesis", recipe.synthesis)):
@@ -137,16 +137,30 @@ def register(
     files |= {f"reports/{name}": [path] for name, path in reports.items()}
     content = RunContent(params=params, metrics=metrics, series=series, files=files)
     run_id = factory.catalog.log_run(recipe.feature, f"{recipe.feature} {job.lineage.key[:8]}", content)
-    return factory.catalog.register_adapter(recipe.feature, run_id, package, job.lineage, report)
+    return factory.catalog.register_adapter(recipe.feature, run_id, package, job.lineage, report, against)
 
 
 @task(task_run_name="promote {outcome.subject}", cache_policy=NO_CACHE, persist_result=False)
-def decide_promotion(factory: Factory, outcome: Outcome) -> None:
-    """Promote what passed: ledger row, alias, package in the channel."""
+def decide_promotion(factory: Factory, job: Job, outcome: Outcome) -> None:
+    """Promote what passed (ledger row, alias, package in the channel), or ask for it if a second person must agree."""
     assert outcome.version is not None
-    reason = f"passed its gates in a run ({outcome.state})"
-    promotion.promote(factory.registry, outcome.subject, outcome.version, actor=factory.actor, reason=reason)
-    outcome.state = "promoted"
+    row = promotion.promote(
+        factory.registry,
+        outcome.subject,
+        outcome.version,
+        actor=factory.actor,
+        reason=f"passed its gates in a run ({outcome.state})",
+        approval_days=job.recipe.promotion.approval_days,
+    )
+    outcome.state = "requested" if row.action == "request" else "promoted"
+
+
+@task(task_run_name="accept {outcome.subject}", cache_policy=NO_CACHE, persist_result=False)
+def decide_acceptance(factory: Factory, outcome: Outcome) -> None:
+    """Write down that the version passed and waits for somebody to promote it."""
+    assert outcome.version is not None
+    reason = f"passed its gates in a run without promotion ({outcome.state})"
+    promotion.accept(factory.registry, outcome.subject, outcome.version, actor=factory.actor, reason=reason)
 
 
 @task(task_run_name="reject {outcome.subject}", cache_policy=NO_CACHE, persist_result=False)

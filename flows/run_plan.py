@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.factory import open_factory
 from flows.outcome import Outcome
-from flows.planning import make_plan
+from flows.planning import make_plan, stop_of
 from flows.release_base import release_base
 from flows.retrain import retrain
 from infra.errors import FactoryError
@@ -30,6 +30,8 @@ def run_plan(home: str, profile: str, features: list[str], promote: bool) -> lis
         if plan.needs_work and (promote or plan.state != "awaiting promotion"):
             try:
                 outcomes.append(retrain(home, profile, plan.feature, promote))
+                factory.notes.went_on(plan.feature)
             except FactoryError as error:
+                factory.notes.stopped(plan.feature, stop_of(plan), str(error))
                 outcomes.append(Outcome(plan.feature, "stopped", error=str(error)).to_json())
     return outcomes

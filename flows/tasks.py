@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from infra.progress import console
+from infra.run_notes import RunNotes
 from infra.store import Built, Stage
 from infra.workspace import Workspace
 
@@ -26,7 +27,7 @@ def build_stage(home: str, stage: Stage, subject: str) -> Built:
 
 @dataclass
 class Stopwatch:
-    """Builds stages of one subject and remembers what each cost, in seconds by stage name."""
+    """Builds stages of one subject and remembers what each cost, in seconds by stage name, for the plan too."""
 
     home: str
     subject: str
@@ -36,4 +37,6 @@ class Stopwatch:
         """Run `build_stage` and add its time to that of the stages of the same name."""
         built = build_stage(self.home, stage, self.subject)
         self.seconds[stage.name] = self.seconds.get(stage.name, 0.0) + built.seconds
+        if not built.reused:
+            RunNotes(Path(self.home)).took(self.subject, stage.name, self.seconds[stage.name])
         return built

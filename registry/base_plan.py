@@ -13,12 +13,17 @@ from registry.plan import Reason
 
 @dataclass(frozen=True)
 class BasePlan:
-    """State of the base release; `key` is the key that a release would have now, None before any base is known."""
+    """State of the base release; `key` is the key that a release would have now, None before any base is known.
+
+    `cost_seconds` and `blocked_by` are as in a feature's plan.
+    """
 
     state: Literal["missing", "fresh", "stale", "rejected"]
     key: str | None
     version: int | None = None
     reasons: tuple[Reason, ...] = ()
+    cost_seconds: float | None = None
+    blocked_by: str | None = None
 
     @property
     def needs_work(self) -> bool:
@@ -27,8 +32,14 @@ class BasePlan:
 
     def to_json(self) -> dict[str, Any]:
         """The documented JSON form of `factory plan --json`."""
-        reasons = [reason._asdict() for reason in self.reasons]
-        return {"state": self.state, "key": self.key, "version": self.version, "reasons": reasons}
+        return {
+            "state": self.state,
+            "key": self.key,
+            "version": self.version,
+            "reasons": [reason._asdict() for reason in self.reasons],
+            "cost_seconds": None if self.cost_seconds is None else round(self.cost_seconds, 1),
+            "blocked_by": self.blocked_by,
+        }
 
 
 def plan_base(lineage: Mapping[str, str] | None, rows: Sequence[Row]) -> BasePlan:
@@ -41,6 +52,8 @@ def plan_base(lineage: Mapping[str, str] | None, rows: Sequence[Row]) -> BasePla
     if current is not None and current.base_release == key:
         return BasePlan("fresh", key, version)
     reasons = tuple(Reason(*found) for found in differences(current.lineage, dict(lineage))) if current else ()
-    if any(row.action == "reject" and row.base_release == key for row in rows):
-        return BasePlan("rejected", key, version, reasons)
+    for row in rows:
+        if row.action == "reject" and row.base_release == key:
+            why = f"decision {row.number}: {row.reason}; features are built for the current release"
+            return BasePlan("rejected", key, version, reasons, blocked_by=why)
     return BasePlan("stale" if current else "missing", key, version, reasons)

@@ -40,7 +40,7 @@ RELEASES = "base-release"
 GATES = "gates.json"
 # Alias of the production version for the current base release; for another one `production-<its key's first 12>`.
 PRODUCTION = "production"
-_MODEL, _RELEASE, _PACKAGE = "model", "release", "package"
+_MODEL, _RELEASE, _PACKAGE, _EVIDENCE = "model", "release", "package", "evidence"
 _SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 _REQUIREMENTS = ("mlflow", "torch", "transformers", "peft", "safetensors", "numpy")
 
@@ -114,10 +114,24 @@ class Catalog:
             raise FactoryError(f"run {version.run_id}: {GATES} is not the one that was registered; evaluate again")
         return report
 
+    def evidence(self, experiment: str, digest: str) -> GateReport | None:
+        """The gate report with a digest that some run of an experiment left behind, however many came after it."""
+        run_id = self._store.find_run(experiment, _EVIDENCE, digest)
+        if run_id is None:
+            return None
+        report = GateReport.from_json(self._store.run_file(run_id, GATES).read_text("utf-8"))
+        return report if report.digest == digest else None
+
     def register_adapter(
-        self, feature: str, run_id: str, package: Path, lineage: Lineage, report: GateReport
+        self,
+        feature: str,
+        run_id: str,
+        package: Path,
+        lineage: Lineage,
+        report: GateReport,
+        champion: str | None = None,
     ) -> Version:
-        """Register a package and its verdict as a feature's next version.
+        """Register a package and its verdict, reached against the package `champion`, as a feature's next version.
 
         Raises:
             FactoryError: the package is not whole, or its base release is not registered.
@@ -125,7 +139,7 @@ class Catalog:
         metadata = verify_package(package)
         for known in self.versions(feature):
             if (known.lineage.key, known.package) == (lineage.key, metadata.digest):
-                return self.record_evaluation(known, run_id, lineage, report)
+                return self.record_evaluation(known, run_id, lineage, report, champion)
         release = self.release(metadata.base_release, metadata.base_release_digest)
         config = {
             "base_release": f"models:/{RELEASES}/{release.version}",
@@ -137,13 +151,16 @@ class Catalog:
             model = _save_model(package, config, Path(scratch))
             self._store.log(run_id, model, _MODEL)
         self._log_report(run_id, report)
-        tags = adapter_tags(lineage, metadata.digest) | verdict_tags(report, run_id, lineage)
+        tags = adapter_tags(lineage, metadata.digest) | verdict_tags(report, run_id, lineage, champion)
         return self.version(feature, self._store.new_version(adapter_model(feature), run_id, _MODEL, tags))
 
-    def record_evaluation(self, version: Version, run_id: str, lineage: Lineage, report: GateReport) -> Version:
-        """Replace a version's verdict by that of another run over the same build."""
+    def record_evaluation(
+        self, version: Version, run_id: str, lineage: Lineage, report: GateReport, champion: str | None = None
+    ) -> Version:
+        """Replace a version's verdict by that of another run over the same build, reached against `champion`."""
         self._log_report(run_id, report)
-        self._store.set_tags(adapter_model(version.feature), version.version, verdict_tags(report, run_id, lineage))
+        tags = verdict_tags(report, run_id, lineage, champion)
+        self._store.set_tags(adapter_model(version.feature), version.version, tags)
         return self.version(version.feature, version.version)
 
     def versions(self, feature: str) -> list[Version]:
@@ -242,15 +259,19 @@ class Catalog:
             raise FactoryError(f"{folder}: not the base release that was registered; release it again")
         return folder
 
-    def set_production_aliases(self, model: str, wanted: Mapping[str, int]) -> None:
-        """Make the aliases of a registered model that begin with `production` exactly the wanted ones."""
+    def set_production_aliases(self, model: str, wanted: Mapping[str, int]) -> list[str]:
+        """Make the aliases of a registered model that begin with `production` exactly the wanted ones.
+
+        Returns a line for each that was changed.
+        """
         present = self._store.aliases(model)
-        for alias, version in wanted.items():
-            if present.get(alias) != version:
-                self._store.set_alias(model, alias, version)
-        for alias in present.keys() - wanted.keys():
-            if alias.startswith(PRODUCTION):
-                self._store.set_alias(model, alias, None)
+        others: dict[str, int | None] = {
+            alias: None for alias in present.keys() - wanted.keys() if alias.startswith(PRODUCTION)
+        }
+        changed = {alias: to for alias, to in {**wanted, **others}.items() if present.get(alias) != to}
+        for alias, version in changed.items():
+            self._store.set_alias(model, alias, version)
+        return [f"{model}: alias {alias} {present.get(alias)} → {version}" for alias, version in changed.items()]
 
     def _is_whole(self, release: ReleaseVersion) -> bool:
         try:
@@ -262,6 +283,7 @@ class Catalog:
     def _log_report(self, run_id: str, report: GateReport) -> None:
         with self._store.client() as client:
             client.log_text(run_id, report.to_json(), GATES)
+            client.set_tag(run_id, _EVIDENCE, report.digest)
 
 
 def _save_model(package: Path, config: dict[str, str], scratch: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Decisions about versions, and what a feature's decisions mean together: in production, rejected, held.
+"""Decisions about versions, and what a feature's decisions mean together: in production, rejected, held, passed.
 
 Pure functions over ledger rows in the order of their numbers. A row speaks of one version and carries its keys:
 
@@ -7,18 +7,23 @@ Pure functions over ledger rows in the order of their numbers. A row speaks of o
 | promote | goes (or stays, with new evidence) in production | what was there before |
 | roll back | goes back into production | what is taken out, and held from now on |
 | release hold | may be promoted again | |
+| accept | passed its gates under this evaluation key, and waits | |
 | reject | failed its gates under this evaluation key | |
-| request, approve, rollout | kept for approvals and staged rollouts | |
+| request | somebody wants it in production, and the recipe asks for a second person | what is there |
+| approve | the second person agrees; its promotion is the next row | what is there |
+| rollout | goes to a share of the devices, beside what is in production | |
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.canonical import digest
+from infra.canonical import canonical_json, digest
 
-Action = Literal["reject", "request", "approve", "promote", "roll back", "release hold", "rollout"]
+Action = Literal["accept", "reject", "request", "approve", "promote", "roll back", "release hold", "rollout"]
 # The actions that put a version in production.
 MOVES = ("promote", "roll back")
 # The reserved feature whose promotions say which base release is current.
@@ -28,14 +33,18 @@ NO_ROW = "0" * 64
 
 _FEATURE = r"^[a-z][a-z0-9-]{0,62}$"
 _SHA256 = r"^[0-9a-f]{64}$"
+_JSON_COLUMNS = ("lineage", "evaluation", "overruled")
+# Columns of later migrations. They are left out of the hash where a row has none, so that older rows keep theirs.
+_ADDED_LATER = ("evaluation", "champion")
 
 
 class Decision(BaseModel):
     """What somebody decided about one version.
 
-    `lineage` holds the version's build keys, `evaluation_key` what it was judged by (None for `base`), `package` the
-    digest of what ships, `evidence` the digest of its gate report, `overruled` the failed gates that a forced promotion
-    names, `share` the fraction of devices in a staged rollout.
+    `lineage` holds the version's build keys, `evaluation` the keys that it was judged by and `evaluation_key` their
+    digest (None for `base`), `package` the digest of what ships, `evidence` the digest of its gate report, `champion`
+    the package that it was tested against (None if nothing was in production), `overruled` the failed gates that a
+    forced promotion names, `share` the fraction of devices in a staged rollout.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,12 +54,14 @@ class Decision(BaseModel):
     action: Action
     version: int = Field(gt=0)
     lineage: dict[str, str] = {}
+    evaluation: dict[str, str] | None = None
     evaluation_key: str | None = Field(default=None, pattern=_SHA256)
     package: str = Field(pattern=_SHA256)
     replaced: int | None = Field(default=None, gt=0)
     actor: str = Field(min_length=1, max_length=200)
     reason: str = Field(min_length=1, max_length=2000)
     evidence: str | None = Field(default=None, pattern=_SHA256)
+    champion: str | None = Field(default=None, pattern=_SHA256)
     overruled: tuple[str, ...] = ()
     share: float | None = Field(default=None, gt=0, le=1)
 
@@ -70,7 +81,25 @@ class Row(Decision):
 
     def computed_hash(self) -> str:
         """SHA-256 over everything in the row but its hash; `previous` makes rows a chain."""
-        return digest(self.model_dump(mode="json", exclude={"hash"}))
+        content = self.model_dump(mode="json", exclude={"hash"})
+        return digest({name: value for name, value in content.items() if value is not None or name not in _ADDED_LATER})
+
+    def to_columns(self) -> dict[str, Any]:
+        """The row as the database holds it, with `lineage_key`."""
+        columns = self.model_dump(mode="json") | {"lineage_key": self.lineage_key}
+        texts = {name: canonical_json(columns[name]).decode() for name in _JSON_COLUMNS if columns[name] is not None}
+        return columns | texts
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any]) -> "Row":
+        """Read what `to_columns` wrote.
+
+        Raises:
+            ValueError: the columns are none of ours.
+        """
+        values = {name: columns[name] for name in cls.model_fields}
+        texts = {name: json.loads(values[name]) for name in _JSON_COLUMNS if values[name] is not None}
+        return cls.model_validate(values | texts)
 
 
 def production(rows: Iterable[Row], base_release: str) -> Row | None:
@@ -84,12 +113,75 @@ def last_move(rows: Iterable[Row]) -> Row | None:
     return moves[-1] if moves else None
 
 
+@dataclass(frozen=True)
+class Served:
+    """What devices with one base release get of a feature: what is in production, and what is rolled out beside it.
+
+    `follows` is the last row that had a say in it.
+    """
+
+    follows: Row
+    production: Row
+    rollout: Row | None = None
+
+
+def served(rows: Sequence[Row]) -> list[Served]:
+    """What devices get of a feature whose rows these are, for each base release that it was ever promoted for."""
+    found = (_served(rows, release) for release in dict.fromkeys(row.base_release for row in rows))
+    return [one for one in found if one is not None]
+
+
+def staged(rows: Sequence[Row], base_release: str) -> Row | None:
+    """The last step of the rollout that is under way for a base release, or None."""
+    found = _served(rows, base_release)
+    return found.rollout if found else None
+
+
+def _served(rows: Sequence[Row], base_release: str) -> Served | None:
+    """A rollout ends when another version goes into production, or when it is rolled back; new evidence leaves it."""
+    found: Served | None = None
+    for row in rows:
+        if row.base_release != base_release:
+            continue
+        if row.action == "rollout" and found is not None:
+            found = Served(row, found.production, row)
+        elif row.action in MOVES:
+            stays = found is not None and row.action == "promote" and row.version == found.production.version
+            found = Served(row, row, found.rollout if found and stays else None)
+    return found
+
+
+def champion(rows: Sequence[Row], base_release: str, version: int | None) -> Row | None:
+    """What a version must be tested against: the production version for its base release, else the last for any.
+
+    After a base update that is the version that serves the former release, on that release: what users have today.
+    None if nothing was ever in production, or if it is the version itself.
+    """
+    serving = production(rows, base_release) or last_move(rows)
+    return serving if serving is not None and serving.version != version else None
+
+
 def rejection(rows: Iterable[Row], lineage_key: str, evaluation_key: str) -> Row | None:
     """The decision that what these keys build has failed its gates, or None."""
     for row in rows:
         if row.action == "reject" and (row.lineage_key, row.evaluation_key) == (lineage_key, evaluation_key):
             return row
     return None
+
+
+def verdict(rows: Sequence[Row], lineage_key: str) -> Row | None:
+    """The last row about what these keys built, of the version in production if it is one; it carries its verdict."""
+    about = [row for row in rows if row.lineage_key == lineage_key and row.evidence is not None]
+    if not about:
+        return None
+    serving = production(rows, about[-1].base_release)
+    in_production = [row for row in about if serving is not None and row.version == serving.version]
+    return (in_production or about)[-1]
+
+
+def has_passed(row: Row) -> bool:
+    """Whether the version of a row that carries its verdict had passed every gate by then."""
+    return row.action != "reject" and not row.overruled
 
 
 def holds(rows: Sequence[Row], base_release: str) -> dict[int, Row]:

@@ -1,33 +1,40 @@
 """The ledger: the append-only table of decisions that owns the truth about what is in production.
 
 Notable choices:
-- A row's number is the feature's last one plus one, inside a transaction, under the primary key (feature, number): of
-  two processes that append at once one gets the number and the other a `LedgerConflict`.
+- A row's number is the feature's last one plus one, inside a transaction that keeps other writers of the feature out,
+  under the primary key (feature, number): of two processes that append at once under an expected number one gets it
+  and the other a `LedgerConflict`.
 - Nothing updates or deletes a row, and triggers in the database refuse to. Rows are chained by hash, feature by
   feature, so a row that was changed all the same is found by `verify`.
+- What the plan, the list and the projections need is one query each over an index, however long the history is.
 - SQLite by default, PostgreSQL by URL.
 """
 
-import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
 
-from infra.canonical import canonical_json
 from infra.errors import CheckFailed, FactoryError
 from registry import decisions
-from registry.decisions import NO_ROW, Decision, Row
+from registry.chain import Columns, Finding, Head, verify_chain
+from registry.decisions import BASE, MOVES, NO_ROW, Decision, Row
 from registry.migrations import migrate
 
 _WAIT_SECONDS = 30.0
 
 _LEDGER = sa.table("ledger", *(sa.column(name) for name in (*Row.model_fields, "lineage_key")))
-_JSON_COLUMNS = ("lineage", "overruled")
+_IN_ORDER = (_LEDGER.c.feature, _LEDGER.c.number)
+# The numbers of the last rows: of each feature, and of each feature's moves for each base release.
+_HEADS = sa.select(_LEDGER.c.feature, sa.func.max(_LEDGER.c.number).label("number")).group_by(_LEDGER.c.feature)
+_SERVING = (
+    sa.select(_LEDGER.c.feature, sa.func.max(_LEDGER.c.number).label("number"))
+    .where(_LEDGER.c.action.in_([sa.literal_column(f"'{action}'") for action in MOVES]))
+    .group_by(_LEDGER.c.feature, _LEDGER.c.base_release)
+)
 
 
 class LedgerConflict(CheckFailed):
@@ -60,36 +67,62 @@ class Ledger:
         Raises:
             LedgerConflict: another decision about this feature came first.
         """
+        return self.append_all([decision], expected_number)[-1]
+
+    def append_all(self, made: Sequence[Decision], expected_number: int | None = None) -> list[Row]:
+        """Record decisions about one feature, all of them or none; as `append`."""
+        feature = made[0].feature
+        rows: list[Row] = []
         try:
             with self._transaction(writes=True) as connection:
-                last = self._last(connection, decision.feature)
+                if connection.dialect.name == "postgresql":
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(feature))))
+                last = self._last(connection, feature)
                 if expected_number is not None and (last.number if last else 0) != expected_number:
-                    raise _conflict(decision)
-                row = Row(
-                    **{name: getattr(decision, name) for name in Decision.model_fields},
-                    number=last.number + 1 if last else 1,
-                    time=datetime.now(UTC).isoformat(timespec="microseconds"),
-                    previous=last.hash if last else NO_ROW,
-                    hash=NO_ROW,
-                )
-                row = row.model_copy(update={"hash": row.computed_hash()})
-                connection.execute(_LEDGER.insert().values(_columns(row)))
+                    raise _conflict(made[-1])
+                for decision in made:
+                    last = _following(decision, last)
+                    rows.append(last)
+                connection.execute(_LEDGER.insert(), [row.to_columns() for row in rows])
         except IntegrityError:
-            raise _conflict(decision) from None
-        return row
+            raise _conflict(made[-1]) from None
+        return rows
 
     def head(self, feature: str) -> Row | None:
         """The feature's last row."""
         with self._transaction() as connection:
             return self._last(connection, feature)
 
+    def heads(self) -> dict[str, Head]:
+        """Number and hash of every feature's last row."""
+        found = _HEADS.subquery()
+        query = sa.select(_LEDGER.c.feature, _LEDGER.c.number, _LEDGER.c.hash).join(found, _same_row(found))
+        with self._transaction() as connection:
+            return {feature: Head(number, row) for feature, number, row in connection.execute(query)}
+
     def rows(self, feature: str | None = None) -> list[Row]:
         """All rows of a feature in order, or of all features, one after the other."""
-        query = _LEDGER.select().order_by(_LEDGER.c.feature, _LEDGER.c.number)
-        if feature is not None:
-            query = query.where(_LEDGER.c.feature == feature)
-        with self._transaction() as connection:
-            return [_row(found) for found in connection.execute(query).mappings()]
+        query = _LEDGER.select().order_by(*_IN_ORDER)
+        return self._read(query if feature is None else query.where(_LEDGER.c.feature == feature))
+
+    def serving(self) -> dict[str, list[Row]]:
+        """By feature, the rows that put the present production versions there, one for each base release."""
+        found = _SERVING.subquery()
+        query = sa.select(_LEDGER).join(found, _same_row(found)).order_by(*_IN_ORDER)
+        return _by_feature(self._read(query))
+
+    def deciding(self, lineage_keys: Collection[str]) -> dict[str, list[Row]]:
+        """By feature, the rows that decide a plan for these lineage keys; the rest of the history changes no state.
+
+        They are each feature's last row, what is in production, what speaks of the keys, and every rollback.
+        """
+        wanted = sa.union(
+            _HEADS,
+            _SERVING,
+            sa.select(*_IN_ORDER).where(_LEDGER.c.action == sa.literal_column("'roll back'")),
+            sa.select(*_IN_ORDER).where(_LEDGER.c.lineage_key.in_(list(lineage_keys))),
+        ).subquery()
+        return _by_feature(self._read(sa.select(_LEDGER).join(wanted, _same_row(wanted)).order_by(*_IN_ORDER)))
 
     def production(self, feature: str, base_release: str) -> Row | None:
         """The row that put the present production version for a base release there, or None."""
@@ -97,37 +130,27 @@ class Ledger:
 
     def current_release(self) -> Row | None:
         """The row that made the current base release current: its `base_release` is the key, `version` MLflow's."""
-        return decisions.last_move(self.rows(decisions.BASE))
+        return decisions.last_move(self.rows(BASE))
 
-    def verify(self) -> list[str]:
-        """What is wrong with the rows, a line each; none if every row is as it was written and none is missing between.
+    def verify(self, heads: Mapping[str, Head] | None = None) -> list[Finding]:
+        """What is wrong with the rows; nothing if every row is as it was written and none is missing.
 
-        Rows cut off at a feature's end leave a chain that is whole: they show against the channel, whose pointers hold
-        the number and hash of the row that they follow.
+        `heads` are anchored elsewhere, in the channel; without them rows cut off at the end are not noticed.
         """
-        problems: list[str] = []
-        feature, number, previous = "", 0, NO_ROW
-        query = _LEDGER.select().order_by(_LEDGER.c.feature, _LEDGER.c.number)
+        found: dict[str, list[Columns]] = {}
         with self._transaction() as connection:
-            for columns in connection.execute(query).mappings():
-                if columns["feature"] != feature:
-                    feature, number, previous = columns["feature"], 0, NO_ROW
-                number += 1
-                place = f"{feature} row {columns['number']}"
-                if columns["number"] != number:
-                    problems.append(f"{place}: row {number} is missing before it")
-                    number = columns["number"]
-                if columns["previous"] != previous:
-                    problems.append(f"{place}: does not follow the row before it")
-                if not _untouched(columns):
-                    problems.append(f"{place}: was changed after it was written")
-                previous = columns["hash"]
-        return problems
+            for columns in connection.execute(_LEDGER.select().order_by(*_IN_ORDER)).mappings():
+                found.setdefault(columns["feature"], []).append(dict(columns))
+        return verify_chain(found, heads or {})
 
     def _last(self, connection: sa.Connection, feature: str) -> Row | None:
         query = _LEDGER.select().where(_LEDGER.c.feature == feature).order_by(_LEDGER.c.number.desc()).limit(1)
         found = connection.execute(query).mappings().first()
-        return _row(found) if found else None
+        return Row.from_columns(dict(found)) if found else None
+
+    def _read(self, query: sa.Select[tuple[object, ...]]) -> list[Row]:
+        with self._transaction() as connection:
+            return [Row.from_columns(dict(found)) for found in connection.execute(query).mappings()]
 
     @contextmanager
     def _transaction(self, writes: bool = False) -> Iterator[sa.Connection]:
@@ -140,6 +163,18 @@ class Ledger:
             raise FactoryError(f"ledger {shown}: {reason}; check that the database is there and free") from None
 
 
+def _following(decision: Decision, last: Row | None) -> Row:
+    """The decision as the row after `last`, now."""
+    row = Row(
+        **{name: getattr(decision, name) for name in Decision.model_fields},
+        number=last.number + 1 if last else 1,
+        time=datetime.now(UTC).isoformat(timespec="microseconds"),
+        previous=last.hash if last else NO_ROW,
+        hash=NO_ROW,
+    )
+    return row.model_copy(update={"hash": row.computed_hash()})
+
+
 def _conflict(decision: Decision) -> LedgerConflict:
     return LedgerConflict(
         f"{decision.feature}: another decision was recorded while this one ({decision.action} version "
@@ -147,22 +182,15 @@ def _conflict(decision: Decision) -> LedgerConflict:
     )
 
 
-def _columns(row: Row) -> dict[str, Any]:
-    columns = row.model_dump(mode="json") | {"lineage_key": row.lineage_key}
-    return columns | {name: canonical_json(columns[name]).decode() for name in _JSON_COLUMNS}
+def _same_row(found: sa.Subquery) -> sa.ColumnElement[bool]:
+    return sa.and_(_LEDGER.c.feature == found.c.feature, _LEDGER.c.number == found.c.number)
 
 
-def _row(columns: sa.RowMapping) -> Row:
-    values = {name: columns[name] for name in Row.model_fields}
-    return Row(**values | {name: json.loads(values[name]) for name in _JSON_COLUMNS})
-
-
-def _untouched(columns: sa.RowMapping) -> bool:
-    try:
-        row = _row(columns)
-    except ValueError:
-        return False
-    return row.computed_hash() == columns["hash"] and row.lineage_key == columns["lineage_key"]
+def _by_feature(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.feature, []).append(row)
+    return found
 
 
 def _begin_is_ours(connection: sqlite3.Connection, _record: object) -> None:

@@ -15,7 +15,7 @@ def migrate(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     connection.execute(text("CREATE TABLE IF NOT EXISTS ledger_migration (name TEXT PRIMARY KEY)"))
     done = set(connection.scalars(text("SELECT name FROM ledger_migration")))
-    for step in (m001_initial,):
+    for step in (m001_initial, m002_verdicts):
         if step.__name__ not in done:
             step(connection)
             connection.execute(text("INSERT INTO ledger_migration VALUES (:name)"), {"name": step.__name__})
@@ -77,3 +77,15 @@ def _refuse_in_postgresql(connection: Connection) -> None:
             "FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse()"
         )
     )
+
+
+def m002_verdicts(connection: Connection) -> None:
+    """What a version was judged by and against, and indexes for what is asked of the whole table at once."""
+    for statement in (
+        "ALTER TABLE ledger ADD COLUMN evaluation TEXT",
+        "ALTER TABLE ledger ADD COLUMN champion TEXT",
+        "CREATE INDEX ledger_moves ON ledger (feature, base_release, number) WHERE action IN ('promote', 'roll back')",
+        "CREATE INDEX ledger_rollbacks ON ledger (feature, number) WHERE action = 'roll back'",
+        "CREATE INDEX ledger_lineage ON ledger (lineage_key, feature, number)",
+    ):
+        connection.execute(text(statement))

@@ -56,6 +56,15 @@ class MlflowStore:
             place = None if at_server else (self._artifact_root / name).resolve().as_uri()
             return str(client.create_experiment(name, artifact_location=place))
 
+    def find_run(self, experiment: str, tag: str, value: str) -> str | None:
+        """Id of the latest run of an experiment whose tag has a value, None if there is none."""
+        with self.client() as client:
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                return None
+            runs = client.search_runs([found.experiment_id], f"tags.{tag} = '{value}'", max_results=1)
+            return str(runs[0].info.run_id) if runs else None
+
     def log(self, run_id: str, path: Path, folder: str) -> None:
         """Copy a file, or a folder's content, into a folder of a run's artifacts ("": the top)."""
         with self.client() as client:

@@ -1,39 +1,45 @@
-"""The plan: what a feature's present inputs mean for it, decided without building anything.
+"""The plan: what a feature's present inputs mean for it, decided from the ledger alone without building anything.
 
-Pure functions over what was read: the lineage that a run would have now, the ledger's rows, the catalog's versions.
-States, in the order in which they are recognised:
+Pure functions over what was read: the lineage that a run would have now, and the ledger's rows (all of the feature, or
+those that `Ledger.deciding` picks). States, in the order in which they are recognised:
 
 | state | when | what a run does |
 |---|---|---|
 | fresh | the production version for this base release has these lineage and evaluation keys | nothing |
 | held | a rollback took out the version with this lineage key | nothing, until a release hold or another key |
 | rejected | what these keys build has failed its gates | nothing, until another key |
-| awaiting promotion | a version with these keys is built and has passed | promote it |
-| needs evaluation | a version with this lineage key is built, but these keys have no verdict in the ledger | test it |
-| stale | nothing was built from these inputs | build, test, register |
+| awaiting promotion | these keys built a version that passed against what is in production now | promote it |
+| needs evaluation | they built one, but it has no verdict under these keys and against that | test it |
+| stale | the ledger knows of nothing that was built from these inputs | build, test, register |
 
-A run that was killed between registering a version that failed and recording so leaves "needs evaluation": its
-evaluation lies in the store, so the next run repeats nothing and records the verdict.
+A run that was killed between registering a version and writing its row leaves "stale": everything lies in the store
+under its key, so the next run repeats nothing, finds the version again and writes the row.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from adapters.lineage import Lineage, differences
 from registry import decisions
+from registry.approvals import expiry, open_request
 from registry.decisions import Row
-from registry.versions import Version
 
 State = Literal["fresh", "stale", "needs evaluation", "awaiting promotion", "rejected", "held"]
+# The name under which another production version is among the reasons for another evaluation.
+PRODUCTION = "production"
 
 
 class Reason(NamedTuple):
-    """A key that differs from that of the version compared with; None where a side lacks it."""
+    """A key that differs from that of the version compared with; None where a side lacks it.
+
+    `changed` says since when, where that is known: UTC, ISO 8601.
+    """
 
     key: str
     old: str | None
     new: str | None
+    changed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ class FeaturePlan:
     """A feature's state for one base release.
 
     `version` is the version that the state speaks of (None if stale), `production` the one in production for this base
-    release. `reasons` compare with version `compared_with`; both are empty if there never was a version.
+    release. `reasons` compare with version `compared_with`; both are empty if there never was a version. `request` is
+    the number of an open request to promote `version`. `cost_seconds` estimates what a run would take, None where
+    nothing was ever measured; `blocked_by` says in words what stands in the way.
     """
 
     feature: str
@@ -53,11 +61,16 @@ class FeaturePlan:
     production: int | None = None
     compared_with: int | None = None
     reasons: tuple[Reason, ...] = ()
+    request: int | None = None
+    cost_seconds: float | None = None
+    blocked_by: str | None = None
 
     @property
     def needs_work(self) -> bool:
         """Whether a run has anything to do for this feature."""
-        return self.state in ("stale", "needs evaluation", "awaiting promotion")
+        if self.state == "awaiting promotion":
+            return self.request is None
+        return self.state in ("stale", "needs evaluation")
 
     def to_json(self) -> dict[str, Any]:
         """The documented JSON form of `factory plan --json`."""
@@ -71,71 +84,75 @@ class FeaturePlan:
             "production": self.production,
             "compared_with": self.compared_with,
             "reasons": [reason._asdict() for reason in self.reasons],
+            "request": self.request,
+            "cost_seconds": None if self.cost_seconds is None else round(self.cost_seconds, 1),
+            "blocked_by": self.blocked_by,
         }
 
 
-def settled_plan(feature: str, lineage: Lineage, rows: Sequence[Row]) -> FeaturePlan | None:
-    """The plan if the ledger alone decides it (fresh, held, rejected), else None: then ask `plan_feature`.
-
-    It spares a run with nothing to do the seconds that MLflow takes to start. `rows` are all rows of the feature.
-    """
+def plan_feature(
+    feature: str, lineage: Lineage, rows: Sequence[Row], approval_days: float | None = None
+) -> FeaturePlan:
+    """The feature's state for the base release in `lineage`; `approval_days` as for `registry.promotion.promote`."""
     release = lineage.build["base_release"]
     serving = decisions.production(rows, release)
     if serving and (serving.lineage_key, serving.evaluation_key) == (lineage.key, lineage.evaluation_key):
         return _plan(feature, lineage, rows, "fresh", serving.version)
-    for version in reversed(decisions.holds(rows, release)):
+    for version, row in reversed(decisions.holds(rows, release).items()):
         if decisions.lineage_key_of(rows, version) == lineage.key:
-            return _plan(feature, lineage, rows, "held", version)
+            why = f"held by {row.actor} since {row.time[:19]}: {row.reason}"
+            return _plan(feature, lineage, rows, "held", version, blocked_by=why)
     if rejected := decisions.rejection(rows, lineage.key, lineage.evaluation_key):
-        return _plan(feature, lineage, rows, "rejected", rejected.version)
-    return None
+        why = f"decision {rejected.number}: {rejected.reason}"
+        return _plan(feature, lineage, rows, "rejected", rejected.version, blocked_by=why)
+    built = decisions.verdict(rows, lineage.key)
+    if built is None:
+        return _plan(feature, lineage, rows, "stale", None)
+    reasons = _judged_otherwise(built, lineage, rows)
+    if reasons or not decisions.has_passed(built):
+        state: State = "needs evaluation"
+        return _plan(feature, lineage, rows, state, built.version, reasons=reasons, compared_with=built.version)
+    return _awaiting(feature, lineage, rows, built.version, approval_days)
 
 
-def plan_feature(feature: str, lineage: Lineage, rows: Sequence[Row], versions: Sequence[Version]) -> FeaturePlan:
-    """The feature's state for the base release in `lineage`, given all its rows and all its registered versions."""
-    if settled := settled_plan(feature, lineage, rows):
-        return settled
-    if built := _built_from(lineage, rows, versions):
-        if built.passed and built.lineage.evaluation_key == lineage.evaluation_key:
-            return _plan(feature, lineage, rows, "awaiting promotion", built.version)
-        judged = _reasons(built.lineage.evaluation, lineage.evaluation)
-        return replace(
-            _plan(feature, lineage, rows, "needs evaluation", built.version),
-            compared_with=built.version,
-            reasons=judged,
-        )
-    plan = _plan(feature, lineage, rows, "stale", None)
-    if plan.compared_with is None and versions:
-        latest = max(versions, key=lambda version: version.version)
-        return replace(plan, compared_with=latest.version, reasons=_reasons(latest.lineage.build, lineage.build))
-    return plan
+def _awaiting(
+    feature: str, lineage: Lineage, rows: Sequence[Row], version: int, approval_days: float | None
+) -> FeaturePlan:
+    request = open_request(rows, version, approval_days) if approval_days is not None else None
+    if request is None or approval_days is None:
+        return _plan(feature, lineage, rows, "awaiting promotion", version)
+    until = f"{expiry(request, approval_days):%Y-%m-%dT%H:%M}"
+    why = f"asked by {request.actor}; somebody else must approve it until {until} UTC"
+    return _plan(feature, lineage, rows, "awaiting promotion", version, request=request.number, blocked_by=why)
 
 
-def _plan(feature: str, lineage: Lineage, rows: Sequence[Row], state: State, version: int | None) -> FeaturePlan:
+def _plan(
+    feature: str, lineage: Lineage, rows: Sequence[Row], state: State, version: int | None, **more: Any
+) -> FeaturePlan:
     """A plan whose reasons compare with what is in production: for this base release, else wherever it was last."""
     release = lineage.build["base_release"]
     serving = decisions.production(rows, release)
-    compared = serving or decisions.last_move(rows)
+    compared = serving or decisions.last_move(rows) or (rows[-1] if rows else None)
+    found: dict[str, Any] = {
+        "production": serving.version if serving else None,
+        "compared_with": compared.version if compared else None,
+        "reasons": _reasons(compared.lineage, lineage.build) if compared else (),
+    }
     return FeaturePlan(
-        feature=feature,
-        state=state,
-        base_release=release,
-        lineage_key=lineage.key,
-        evaluation_key=lineage.evaluation_key,
-        version=version,
-        production=serving.version if serving else None,
-        compared_with=compared.version if compared else None,
-        reasons=_reasons(compared.lineage, lineage.build) if compared else (),
+        feature, state, release, lineage.key, lineage.evaluation_key, **({"version": version} | found | more)
     )
 
 
-def _built_from(lineage: Lineage, rows: Sequence[Row], versions: Sequence[Version]) -> Version | None:
-    """The version with this lineage key: the one in production if it is one of them, else the latest."""
-    built = sorted((v for v in versions if v.lineage.key == lineage.key), key=lambda v: v.version)
-    serving = decisions.production(rows, lineage.build["base_release"])
-    in_production = [version for version in built if serving and version.version == serving.version]
-    found = in_production or built
-    return found[-1] if found else None
+def _judged_otherwise(built: Row, lineage: Lineage, rows: Sequence[Row]) -> tuple[Reason, ...]:
+    """How the verdict that a row carries differs from one that would be reached now."""
+    reasons: tuple[Reason, ...] = ()
+    if built.evaluation_key != lineage.evaluation_key:
+        reasons = _reasons(built.evaluation, lineage.evaluation) if built.evaluation is not None else ()
+        reasons = reasons or (Reason("evaluation", built.evaluation_key, lineage.evaluation_key),)
+    champion = decisions.champion(rows, lineage.build["base_release"], built.version)
+    if champion is not None and champion.package != built.champion:
+        reasons += (Reason(PRODUCTION, built.champion, champion.package, champion.time),)
+    return reasons
 
 
 def _reasons(old: dict[str, str], new: dict[str, str]) -> tuple[Reason, ...]:

@@ -7,12 +7,14 @@ found by comparing heads, without starting MLflow.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from infra.errors import CheckFailed
 from registry import decisions
 from registry.catalog import PRODUCTION, RELEASES, Catalog, adapter_model
+from registry.chain import Finding, Head
 from registry.channel import Channel, Publication
-from registry.decisions import BASE, Row
+from registry.decisions import BASE, Row, Served
 from registry.ledger import Ledger
 
 
@@ -25,64 +27,135 @@ class Registry:
     channel: Channel
 
 
-def repair(registry: Registry, everything: bool = False) -> list[str]:
-    """Bring aliases and channel to what the ledger says; returns a line for each feature that was behind.
+@dataclass(frozen=True)
+class _Projection:
+    """What the channel does not show yet: the base release, and features for a base release; `heads` are the ledger's."""
 
-    With `everything`, aliases are compared even where the channel is up to date, so that one moved by hand is put back.
+    current: Row
+    heads: dict[str, Head]
+    base_behind: bool
+    behind: list[Served]
+
+    @property
+    def lines(self) -> list[str]:
+        """The decisions that are not shown, a line each."""
+        rows = [*([self.current] if self.base_behind else []), *(one.follows for one in self.behind)]
+        return [f"{row.feature} {row.version}: {row.action}" for row in rows]
+
+
+def unfinished(registry: Registry) -> list[str]:
+    """The decisions that the channel does not show yet, a line each: what `repair` would bring up to date.
+
+    Raises:
+        CheckFailed: the channel follows a decision that the ledger does not have.
+    """
+    found = _compare(registry)
+    return found.lines if found else []
+
+
+def repair(registry: Registry, everything: bool = False) -> list[str]:
+    """Bring aliases and channel to what the ledger says; returns a line for each thing that was put right.
+
+    With `everything`, aliases and packages are compared even where the channel follows the last decision, so that what
+    was changed by hand is put back.
 
     Raises:
         CheckFailed: the channel follows a decision that the ledger does not have.
         FactoryError: a package that the ledger names is missing or damaged.
     """
-    rows: dict[str, list[Row]] = {}
-    for row in registry.ledger.rows():
-        rows.setdefault(row.feature, []).append(row)
-    heads = {feature: (of_feature[-1].number, of_feature[-1].hash) for feature, of_feature in rows.items()}
-    anchored = registry.channel.anchored_heads()
-    _require_anchored(rows, anchored)
-    current = decisions.last_move(rows.get(BASE, []))
-    if current is None or (heads == anchored and not everything):
+    found = _compare(registry, everything)
+    if found is None:
         return []
-    changed = {feature for feature, head in heads.items() if anchored.get(feature) != head}
-    serving = {feature: _serving(of_feature) for feature, of_feature in rows.items() if feature != BASE}
-    behind = [row for feature in sorted(changed - {BASE}) for row in serving[feature] if _is_behind(registry, row)]
-    base_behind = BASE in changed and _is_behind(registry, current)
-    moved = {row.feature for row in behind} | (serving.keys() if base_behind or everything else set())
-    for feature in sorted(moved):
+    current, done = found.current, found.lines
+    move_all = found.base_behind or everything
+    moved = {one.production.feature for one in found.behind}
+    serving = registry.ledger.serving() if move_all or moved else {}
+    for feature in sorted((serving.keys() - {BASE}) if move_all else moved):
         wanted = {_alias(row, current): row.version for row in serving[feature]}
-        registry.catalog.set_production_aliases(adapter_model(feature), wanted)
-    publications = []
-    if base_behind or everything:
-        registry.catalog.set_production_aliases(RELEASES, {PRODUCTION: current.version})
-        release = registry.catalog.release_folder(registry.catalog.release(current.base_release))
-        publications.append(Publication(current, current, release))
-    for row in behind:
-        version = registry.catalog.version(row.feature, row.version)
-        publications.append(Publication(row, row, registry.catalog.package_folder(version)))
-    registry.channel.publish(publications, heads)
-    return [f"{row.feature} {row.version}: {row.action}" for row in (*([current] if base_behind else []), *behind)]
+        changed = registry.catalog.set_production_aliases(adapter_model(feature), wanted)
+        done += changed if everything else []
+    if move_all:
+        changed = registry.catalog.set_production_aliases(RELEASES, {PRODUCTION: current.version})
+        done += changed if everything else []
+    registry.channel.publish(_publications(registry, found, everything), found.heads)
+    return done
 
 
-def _require_anchored(rows: Mapping[str, Sequence[Row]], anchored: Mapping[str, tuple[int, str]]) -> None:
-    """The ledger has every row that the channel was signed with."""
-    for feature, (number, hash_) in anchored.items():
-        of_feature = rows.get(feature, [])
-        if number > len(of_feature) or of_feature[number - 1].hash != hash_:
-            raise CheckFailed(
-                f"{feature}: the channel follows decision {number}, which the ledger does not have; "
-                "bring the ledger back from its backup"
-            )
+def verify(registry: Registry) -> list[Finding]:
+    """What is wrong with the ledger: in itself, and against the rows that the channel was signed with."""
+    return registry.ledger.verify(registry.channel.anchored_heads())
 
 
-def _serving(rows: Sequence[Row]) -> list[Row]:
-    """The production row for each base release that a feature was ever promoted for."""
-    found = (decisions.production(rows, release) for release in dict.fromkeys(row.base_release for row in rows))
-    return [row for row in found if row is not None]
+def repair_from_ledger(registry: Registry) -> list[str]:
+    """Put aliases and channel right, whatever was done to them, from a ledger that is whole; as `repair`.
+
+    Raises:
+        CheckFailed: the ledger is not whole, so that nothing may be put right from it.
+    """
+    findings = verify(registry)
+    if findings:
+        raise CheckFailed(
+            f"{findings[0]}; nothing is put right from such a ledger: bring it back from its backup "
+            "(`factory ledger verify` lists everything)"
+        )
+    return repair(registry, everything=True)
+
+
+def _compare(registry: Registry, everything: bool = False) -> _Projection | None:
+    """What is behind; None if everything is up to date, or if nothing was ever promoted."""
+    heads, anchored = registry.ledger.heads(), registry.channel.anchored_heads()
+    changed = sorted(
+        feature for feature in heads.keys() | anchored.keys() if heads.get(feature) != anchored.get(feature)
+    )
+    rows = {feature: registry.ledger.rows(feature) for feature in {*changed, BASE}} if changed or everything else {}
+    for feature in changed:
+        _require_anchored(feature, rows[feature], anchored.get(feature))
+    current = decisions.last_move(rows.get(BASE, []))
+    if current is None:
+        return None
+    served = [one for feature in changed if feature != BASE for one in decisions.served(rows[feature])]
+    behind = [one for one in served if _is_behind(registry, one.follows)]
+    return _Projection(current, heads, BASE in changed and _is_behind(registry, current), behind)
+
+
+def _require_anchored(feature: str, rows: Sequence[Row], anchored: Head | None) -> None:
+    """The ledger has the row that the channel was signed with."""
+    if anchored and (anchored.number > len(rows) or rows[anchored.number - 1].hash != anchored.hash):
+        raise CheckFailed(
+            f"{feature}: the channel follows decision {anchored.number}, which the ledger does not have; "
+            "bring the ledger back from its backup"
+        )
 
 
 def _is_behind(registry: Registry, row: Row) -> bool:
     pointer = registry.channel.pointer(row.feature, row.base_release)
     return pointer is None or pointer.row != row.hash
+
+
+def _publications(registry: Registry, found: _Projection, everything: bool) -> list[Publication]:
+    publications = []
+    if found.base_behind or everything:
+        release = registry.catalog.release_folder(registry.catalog.release(found.current.base_release))
+        publications.append(Publication(found.current, found.current, release))
+    wanted = found.behind
+    if everything:
+        wanted = [one for rows in _by_feature(registry.ledger.rows()).values() for one in decisions.served(rows)]
+    for one in wanted:
+        rollout = (one.rollout, _package(registry, one.rollout)) if one.rollout else None
+        publications.append(Publication(one.follows, one.production, _package(registry, one.production), rollout))
+    return publications
+
+
+def _package(registry: Registry, row: Row) -> Path:
+    return registry.catalog.package_folder(registry.catalog.version(row.feature, row.version))
+
+
+def _by_feature(rows: Sequence[Row]) -> Mapping[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.feature != BASE:
+            found.setdefault(row.feature, []).append(row)
+    return found
 
 
 def _alias(row: Row, current: Row) -> str:

@@ -1,43 +1,148 @@
-"""Promote, reject and roll back: every decision about what is in production, checked and then written down.
+"""Promote, accept, reject, approve and roll back: every decision about production, checked and then written down.
 
 Each function first repairs what an earlier, killed command left undone, then checks everything that can be checked,
-then appends one row to the ledger under the number that it expects, then lets aliases and channel follow. Before the
-row nothing has changed; after it the decision stands, and any later command finishes it.
+then appends to the ledger under the number that it expects, then lets aliases and channel follow. Before the row
+nothing has changed; after it the decision stands, and any later command finishes it.
 """
 
-from adapters.device.package import verify_package
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 from infra.errors import CheckFailed, FactoryError
 from registry import decisions
+from registry.approvals import expiry, open_request
+from registry.checks import failed_gates, objections, refuse, require_sound
 from registry.decisions import BASE, Action, Decision, Row
 from registry.projection import Registry, repair
 from registry.versions import ReleaseVersion, Version
 
 
-def promote(registry: Registry, feature: str, number: int, *, actor: str, reason: str, force: bool = False) -> Row:
-    """Put a version in production for its base release, if its gates passed; with `force` and a reason, even if not.
+@dataclass(frozen=True)
+class Proposal:
+    """What a promotion would write after every check: `decision`, or nothing because of the row that `stands`.
 
-    Promoting what is in production on the same evidence changes nothing.
+    `rows` are the feature's decisions that it is based on.
+    """
+
+    rows: list[Row]
+    decision: Decision | None = None
+    stands: Row | None = None
+
+
+def propose(
+    registry: Registry,
+    feature: str,
+    number: int,
+    *,
+    actor: str,
+    reason: str,
+    force: bool = False,
+    approval_days: float | None = None,
+) -> Proposal:
+    """Check a promotion as `promote` does, and change nothing.
 
     Raises:
-        CheckFailed: gates failed, or somebody else decided about this feature at the same time.
+        CheckFailed: gates failed, or were passed against what is no longer in production.
         FactoryError: no such version, a damaged package, an unknown base release, no reason.
+    """
+    _require_reason(reason)
+    rows = registry.ledger.rows(feature)
+    version = registry.catalog.version(feature, number)
+    require_sound(registry, version)
+    found = objections(registry, version, rows)
+    if found and not force:
+        raise refuse(version, rows, found)
+    serving = decisions.production(rows, version.base_release)
+    if serving and _same_verdict(serving, version):
+        return Proposal(rows, stands=serving)
+    action: Action = "promote"
+    if approval_days is not None and not (serving and serving.version == number):
+        action = "request"
+        waiting = open_request(rows, number, approval_days)
+        if waiting and _same_verdict(waiting, version) and set(found) <= set(waiting.overruled):
+            return Proposal(rows, stands=waiting)
+    replaced = serving.version if serving and serving.version != number else None
+    return Proposal(rows, _about(version, action, actor, reason, replaced, tuple(found)))
+
+
+def promote(
+    registry: Registry,
+    feature: str,
+    number: int,
+    *,
+    actor: str,
+    reason: str,
+    force: bool = False,
+    approval_days: float | None = None,
+) -> Row:
+    """Put a version in production for its base release, if its gates passed; with `force` and a reason, even if not.
+
+    With `approval_days` (how long a request lasts) the row that comes back is a `request`, which `approve` turns into a
+    promotion. Promoting what is in production on the same evidence, or asking for it again, changes nothing; new
+    evidence for what is in production needs nobody else.
+
+    Raises:
+        CheckFailed: as `propose`, or somebody else decided about this feature at the same time.
+        FactoryError: as `propose`.
+    """
+    repair(registry)
+    proposal = propose(registry, feature, number, actor=actor, reason=reason, force=force, approval_days=approval_days)
+    if proposal.stands:
+        return proposal.stands
+    assert proposal.decision is not None
+    return _decide(registry, [proposal.decision], proposal.rows)[-1]
+
+
+def approve(registry: Registry, feature: str, number: int, *, actor: str, reason: str, approval_days: float) -> Row:
+    """Agree to a request of somebody else, which puts its version in production.
+
+    Everything is checked again; a forced request may overrule what it named, and no more.
+
+    Raises:
+        CheckFailed: the request is the actor's own, or something new speaks against the version.
+        FactoryError: there is no open request, or no reason.
+    """
+    rows = _begin(registry, feature, reason)
+    request = open_request(rows, number, approval_days)
+    if request is None:
+        raise FactoryError(
+            f"{feature} {number}: no request is open (they last {approval_days:g} days); see `factory history "
+            f"{feature}`, and ask with `factory promote {feature} {number} --reason …`"
+        )
+    if request.actor == actor:
+        raise CheckFailed(
+            f"{feature} {number}: {actor} asked for it (decision {request.number}) and cannot approve it; somebody "
+            f"else has to, until {expiry(request, approval_days):%Y-%m-%dT%H:%M} UTC"
+        )
+    version = registry.catalog.version(feature, number)
+    require_sound(registry, version)
+    found = objections(registry, version, rows)
+    if not set(found) <= set(request.overruled):
+        raise refuse(version, rows, [one for one in found if one not in request.overruled])
+    serving = decisions.production(rows, version.base_release)
+    replaced = serving.version if serving and serving.version != number else None
+    asked = f"{request.reason} (asked by {request.actor} in decision {request.number})"[:2000]
+    agreed = _about(version, "approve", actor, reason, replaced)
+    promoted = _about(version, "promote", actor, asked, replaced, tuple(found))
+    return _decide(registry, [agreed, promoted], rows)[-1]
+
+
+def accept(registry: Registry, feature: str, number: int, *, actor: str, reason: str) -> Row:
+    """Record that a version passed its gates and waits for a promotion, so that the plan finds it in the ledger.
+
+    Raises:
+        CheckFailed: its gates failed.
+        FactoryError: no such version.
     """
     rows = _begin(registry, feature, reason)
     version = registry.catalog.version(feature, number)
-    _require_sound(registry, version)
-    failed = _failed_gates(registry, version)
-    if failed and not force:
-        raise CheckFailed(
-            f"{feature} {number} failed {', '.join(failed)}; see `factory registry show {feature} {number}`, "
-            "or overrule with --force and a reason"
-        )
-    serving = decisions.production(rows, version.base_release)
-    judged = number, version.lineage.evaluation_key, version.evidence
-    if serving and (serving.version, serving.evaluation_key, serving.evidence) == judged:
-        return serving
-    replaced = serving.version if serving and serving.version != number else None
-    decision = _about(version, "promote", actor, reason, replaced=replaced, overruled=tuple(failed))
-    return _decide(registry, decision, rows)
+    known = decisions.verdict(rows, version.lineage.key)
+    if known and known.version == number and known.action != "reject" and _same_verdict(known, version):
+        return known
+    if failed := failed_gates(registry, version):
+        raise refuse(version, rows, failed)
+    return _decide(registry, [_about(version, "accept", actor, reason)], rows)[-1]
 
 
 def reject(registry: Registry, feature: str, number: int, *, actor: str, reason: str) -> Row:
@@ -51,9 +156,9 @@ def reject(registry: Registry, feature: str, number: int, *, actor: str, reason:
     known = decisions.rejection(rows, version.lineage.key, version.lineage.evaluation_key)
     if known:
         return known
-    if not _failed_gates(registry, version):
+    if not failed_gates(registry, version):
         raise FactoryError(f"{feature} {number} passed its gates; promote it, or change the gates in its recipe")
-    return _decide(registry, _about(version, "reject", actor, reason), rows)
+    return _decide(registry, [_about(version, "reject", actor, reason)], rows)[-1]
 
 
 def rollback(
@@ -93,9 +198,10 @@ def rollback(
     version = registry.catalog.version(feature, to)
     if version.package != promotions[-1].package:
         raise FactoryError(f"{feature} {to} in MLflow is not the package that was promoted; go back to another version")
-    _require_sound(registry, version)
-    decision = _about(version, "roll back", actor, reason, replaced=serving.version)
-    return _decide(registry, decision, rows)
+    require_sound(registry, version)
+    return _decide(
+        registry, [_about(version, "roll back", actor, reason, serving.version, promotions[-1].overruled)], rows
+    )[-1]
 
 
 def release_hold(registry: Registry, feature: str, *, actor: str, reason: str) -> list[Row]:
@@ -108,22 +214,12 @@ def release_hold(registry: Registry, feature: str, *, actor: str, reason: str) -
     held = decisions.holds(rows, _current_release(registry))
     if not held:
         raise FactoryError(f"{feature}: no version is held; see `factory plan`")
-    released: list[Row] = []
+    released: list[Decision] = []
     for number in held:
         about = next(row for row in reversed(rows) if row.version == number)
-        decision = Decision(
-            feature=feature,
-            base_release=about.base_release,
-            action="release hold",
-            version=number,
-            lineage=about.lineage,
-            evaluation_key=about.evaluation_key,
-            package=about.package,
-            actor=actor,
-            reason=reason,
-        )
-        released.append(_decide(registry, decision, [*rows, *released]))
-    return released
+        copied = {name: getattr(about, name) for name in Decision.model_fields if name not in ("replaced", "share")}
+        released.append(Decision(**copied | {"action": "release hold", "actor": actor, "reason": reason}))
+    return _decide(registry, released, rows)
 
 
 def promote_release(registry: Registry, key: str, *, actor: str, reason: str, force: bool = False) -> Row:
@@ -136,7 +232,7 @@ def promote_release(registry: Registry, key: str, *, actor: str, reason: str, fo
     rows = _begin(registry, BASE, reason)
     release = registry.catalog.release(key)
     registry.catalog.release_folder(release)
-    failed = _failed_gates(registry, release)
+    failed = failed_gates(registry, release)
     if failed and not force:
         raise CheckFailed(f"base release {key[:12]} failed {', '.join(failed)}; overrule with --force and a reason")
     current = decisions.last_move(rows)
@@ -147,8 +243,7 @@ def promote_release(registry: Registry, key: str, *, actor: str, reason: str, fo
     ):
         return current
     replaced = current.version if current and current.version != release.version else None
-    decision = _about(release, "promote", actor, reason, replaced=replaced, overruled=tuple(failed))
-    return _decide(registry, decision, rows)
+    return _decide(registry, [_about(release, "promote", actor, reason, replaced, tuple(failed))], rows)[-1]
 
 
 def reject_release(registry: Registry, key: str, *, actor: str, reason: str) -> Row:
@@ -162,23 +257,27 @@ def reject_release(registry: Registry, key: str, *, actor: str, reason: str) -> 
     for row in rows:
         if (row.action, row.base_release, row.evidence) == ("reject", key, release.evidence):
             return row
-    if not _failed_gates(registry, release):
+    if not failed_gates(registry, release):
         raise FactoryError(f"base release {key[:12]} passed its gates; promote it, or change the gates in its recipe")
-    return _decide(registry, _about(release, "reject", actor, reason), rows)
+    return _decide(registry, [_about(release, "reject", actor, reason)], rows)[-1]
 
 
 def _begin(registry: Registry, feature: str, reason: str) -> list[Row]:
     """Finish what was left undone and return the feature's rows, on which the decision is then based."""
-    if not reason.strip():
-        raise FactoryError("a decision needs a reason; say why with --reason")
+    _require_reason(reason)
     repair(registry)
     return registry.ledger.rows(feature)
 
 
-def _decide(registry: Registry, decision: Decision, rows: list[Row]) -> Row:
-    row = registry.ledger.append(decision, expected_number=rows[-1].number if rows else 0)
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise FactoryError("a decision needs a reason; say why with --reason")
+
+
+def _decide(registry: Registry, made: Sequence[Decision], rows: Sequence[Row]) -> list[Row]:
+    written = registry.ledger.append_all(made, expected_number=rows[-1].number if rows else 0)
     repair(registry)
-    return row
+    return written
 
 
 def _current_release(registry: Registry) -> str:
@@ -188,20 +287,9 @@ def _current_release(registry: Registry) -> str:
     return current.base_release
 
 
-def _require_sound(registry: Registry, version: Version) -> None:
-    """The package is whole, is for the feature and base release that the catalog says, and that release was shipped."""
-    metadata = verify_package(registry.catalog.package_folder(version))
-    release = registry.catalog.release(version.base_release, metadata.base_release_digest)
-    if (metadata.feature, metadata.lineage) != (version.feature, version.lineage.build):
-        raise FactoryError(f"{version.feature} {version.version}: package and registration disagree; run again")
-    if not any(row.base_release == release.key for row in registry.ledger.rows(BASE)):
-        raise FactoryError(f"base release {release.key[:12]} was never promoted; `factory base release` does it")
-
-
-def _failed_gates(registry: Registry, version: Version | ReleaseVersion) -> list[str]:
-    """Names of the gates that said no; a report that checked nothing has failed as a whole."""
-    report = registry.catalog.gate_report(version)
-    return [] if report.passed else [gate.name for gate in report.failed] or ["no gate was checked"]
+def _same_verdict(row: Row, version: Version) -> bool:
+    judged = version.version, version.lineage.evaluation_key, version.evidence
+    return (row.version, row.evaluation_key, row.evidence) == judged
 
 
 def _about(
@@ -212,20 +300,28 @@ def _about(
     replaced: int | None = None,
     overruled: tuple[str, ...] = (),
 ) -> Decision:
+    keys: dict[str, Any]
     if isinstance(version, Version):
-        subject, release, keys = version.feature, version.base_release, version.lineage.build
-        evaluation_key, package = version.lineage.evaluation_key, version.package
+        keys = {
+            "feature": version.feature,
+            "base_release": version.base_release,
+            "lineage": version.lineage.build,
+            "evaluation": version.lineage.evaluation,
+            "evaluation_key": version.lineage.evaluation_key,
+            "package": version.package,
+            "champion": version.champion,
+        }
     else:
-        subject, release, keys = BASE, version.key, version.lineage
-        evaluation_key, package = None, version.digest
+        keys = {
+            "feature": BASE,
+            "base_release": version.key,
+            "lineage": version.lineage,
+            "package": version.digest,
+        }
     return Decision(
-        feature=subject,
-        base_release=release,
+        **keys,
         action=action,
         version=version.version,
-        lineage=keys,
-        evaluation_key=evaluation_key,
-        package=package,
         replaced=replaced,
         actor=actor,
         reason=reason,

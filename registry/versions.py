@@ -20,7 +20,8 @@ class Version:
 
     `lineage` holds the keys that it was built from and last judged by; `package` is the digest of what ships; `passed`
     and `evidence` are the verdict and digest of its last gate report, which lies in the MLflow run `run_id` beside the
-    figures; `created` is UTC, ISO 8601.
+    figures; `champion` is the package that it was then tested against, None if nothing was in production; `created` is
+    UTC, ISO 8601.
     """
 
     feature: str
@@ -31,6 +32,7 @@ class Version:
     evidence: str
     run_id: str
     created: str
+    champion: str | None = None
 
     @property
     def base_release(self) -> str:
@@ -75,12 +77,14 @@ def release_tags(lineage: Mapping[str, str], content: str) -> dict[str, str]:
     }
 
 
-def verdict_tags(report: GateReport, run_id: str, lineage: Lineage | None = None) -> dict[str, str]:
-    """Tags that another evaluation replaces, the one that is read first; with `lineage` for an adapter."""
+def verdict_tags(
+    report: GateReport, run_id: str, lineage: Lineage | None = None, champion: str | None = None
+) -> dict[str, str]:
+    """Tags that another evaluation replaces, the one that is read first; `lineage` and `champion` for an adapter."""
     verdict: dict[str, object] = {"passed": report.passed, "evidence": report.digest, "run_id": run_id}
     tags = {"gates": "passed" if report.passed else "failed"}
     if lineage is not None:
-        verdict["evaluation"] = lineage.evaluation
+        verdict |= {"evaluation": lineage.evaluation, "champion": champion}
         tags["evaluation_key"] = lineage.evaluation_key
     return {"verdict": canonical_json(verdict).decode()} | tags
 
@@ -105,6 +109,7 @@ def version_from_tags(feature: str, version: int, tags: Mapping[str, str], creat
             evidence=verdict["evidence"],
             run_id=verdict["run_id"],
             created=created,
+            champion=verdict.get("champion"),  # missing in versions from before it was recorded
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise _changed(f"version {version} of {feature}", error) from None

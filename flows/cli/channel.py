@@ -21,7 +21,7 @@ def show(json: AsJson = False, home: Home = None) -> None:
     state = channel.repository.published()
     pointers = channel.pointers()
     found: dict[str, Any] = {
-        "place": channel.repository.store.place,
+        "place": channel.place,
         "root": str(channel.repository.keys.root_file),
         "version": state.snapshot.signed.version,
         "expires": {role: when.isoformat() for role, when in state.expiries.items()},

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from flows.cli import base, bench, channel, data, device, feature, registry, run, serve
+from flows.cli import base, bench, channel, data, decide, device, feature, ledger, registry, rollout, run, serve
 from infra.errors import FactoryError
 
 app = typer.Typer(
@@ -17,14 +17,16 @@ app = typer.Typer(
     add_completion=False,
 )
 run.register(app)
-registry.register(app)
+decide.register(app)
 serve.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(base.app, name="base")
 app.add_typer(feature.app, name="feature")
 app.add_typer(registry.app, name="registry")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(channel.app, name="channel")
 app.add_typer(device.app, name="device")
+rollout.register(app)
 bench.register(app)
 
 

@@ -1,22 +1,16 @@
-"""What exists and what may ship: `factory registry …`, `history`, `promote`, `rollback`, `release-hold`."""
+"""What exists, what serves devices, and what did so when: `factory registry …`."""
 
+from datetime import UTC, datetime
 from json import loads
 from typing import Annotated, Any
 
 import typer
 
 from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+from infra.errors import FactoryError
 
 app = typer.Typer(help="Browse features and versions.", no_args_is_help=True)
 FeatureName = Annotated[str, typer.Argument(help="A feature's name.")]
-Reason = Annotated[str, typer.Option(help="Why; it goes into the ledger.")]
-
-
-def register(top: typer.Typer) -> None:
-    """Add the commands that stand at the top level."""
-    for command in (promote, rollback, history):
-        top.command()(command)
-    top.command("release-hold")(release_hold)
 
 
 @app.command("list")
@@ -26,10 +20,11 @@ def list_features(json: AsJson = False, home: Home = None) -> None:
     from registry import decisions
 
     factory = open_factory(home)
-    current = factory.ledger.current_release()
+    serving_rows, heads = factory.ledger.serving(), factory.ledger.heads()
+    current = decisions.last_move(serving_rows.get(decisions.BASE, []))
     rows: list[dict[str, Any]] = []
     for name in factory.features:
-        of_feature = factory.ledger.rows(name)
+        of_feature = serving_rows.get(name, [])
         serving = decisions.production(of_feature, current.base_release) if current else None
         rows.append(
             {
@@ -38,7 +33,7 @@ def list_features(json: AsJson = False, home: Home = None) -> None:
                 "since": serving.time if serving else None,
                 "by": serving.actor if serving else None,
                 "base_release": serving.base_release if serving else None,
-                "decisions": len(of_feature),
+                "decisions": heads[name].number if name in heads else 0,
             }
         )
     if json:
@@ -148,80 +143,86 @@ def compare(
     print_table(["lineage", str(one), str(other)], [[key, short(old), short(new)] for key, old, new in changed])
 
 
-def promote(
-    feature: FeatureName,
-    version: Annotated[int, typer.Argument(help="The version.")],
-    reason: Reason,
-    force: Annotated[bool, typer.Option(help="Overrule failed gates; they go into the ledger.")] = False,
-    home: Home = None,
-) -> None:
-    """Put a version in production: ledger row, alias, package in the channel."""
-    from flows.factory import open_factory
-    from registry import promotion
-
-    factory = open_factory(home)
-    factory.feature(feature)
-    with factory.workspace.lock():
-        row = promotion.promote(factory.registry, feature, version, actor=factory.actor, reason=reason, force=force)
-    say(f"{feature} {row.version} is in production (decision {row.number}, replaced {row.replaced or 'nothing'})")
-
-
-def rollback(
-    feature: FeatureName,
-    reason: Reason,
-    to: Annotated[int | None, typer.Option(help="An earlier version; default: the previous good one.")] = None,
-    home: Home = None,
-) -> None:
-    """Go back to the previous good version; what is taken out is held until `release-hold`."""
-    from flows.factory import open_factory
-    from registry import promotion
-
-    factory = open_factory(home)
-    factory.feature(feature)
-    with factory.workspace.lock():
-        row = promotion.rollback(factory.registry, feature, actor=factory.actor, reason=reason, to=to)
-    say(f"{feature} {row.version} is in production again (decision {row.number}); {row.replaced} is held")
-
-
-def release_hold(feature: FeatureName, reason: Reason, home: Home = None) -> None:
-    """Let what a rollback took out be promoted again."""
-    from flows.factory import open_factory
-    from registry import promotion
-
-    factory = open_factory(home)
-    factory.feature(feature)
-    with factory.workspace.lock():
-        rows = promotion.release_hold(factory.registry, feature, actor=factory.actor, reason=reason)
-    say(f"{feature}: {', '.join(str(row.version) for row in rows)} may be promoted again")
-
-
-def history(
+@app.command()
+def at(
+    time: Annotated[str, typer.Argument(help="ISO 8601, as 2026-11-01T12:00; UTC if it names no zone.")],
     feature: Annotated[str, typer.Argument(help="A feature's name, or `base`.")],
     json: AsJson = False,
     home: Home = None,
 ) -> None:
-    """Every decision about a feature: when, who, what, why."""
+    """Tell what was in production at a time, for each base release, and on what evidence."""
     from flows.factory import open_factory
+    from registry import decisions
+    from registry.matrix import in_production, until
 
     factory = open_factory(home)
-    if feature != "base":
+    if feature != decisions.BASE:
         factory.feature(feature)
-    rows = factory.ledger.rows(feature)
+    moment = _moment(time)
+    base_rows = until(factory.ledger.rows(decisions.BASE), moment)
+    current = decisions.last_move(base_rows)
+    rows = [current] if feature == decisions.BASE and current else until(factory.ledger.rows(feature), moment)
+    found: list[dict[str, Any]] = []
+    for row in in_production(rows):
+        experiment = "base-release" if feature == decisions.BASE else feature
+        report = factory.catalog.evidence(experiment, row.evidence) if row.evidence else None
+        found.append(
+            row.model_dump(mode="json", include=_SHOWN_AT)
+            | {
+                "current_base": current is not None and row.base_release == current.base_release,
+                "gate_report": loads(report.to_json()) if report else None,
+            }
+        )
     if json:
-        print_json([row.model_dump(mode="json") for row in rows])
+        print_json({"feature": feature, "time": moment, "production": found})
         return
-    shown = [
-        [
-            row.number,
-            row.time[:19],
-            row.action,
-            row.version,
-            row.replaced,
-            row.actor,
-            row.reason,
-            short(row.base_release),
-        ]
-        for row in rows
-    ]
-    columns = ["no.", "time (UTC)", "action", "version", "replaced", "by", "reason", "base release"]
-    print_table(columns, shown, title=feature)
+    if not found:
+        say(f"{feature}: nothing was in production at {moment[:19]} UTC")
+    for one in found:
+        now = ", then current" if one["current_base"] else ""
+        say(f"{feature} {one['version']} for base release {short(one['base_release'])}{now}")
+        say(f"  since {one['time'][:19]} UTC, decision {one['number']} ({one['action']}) by {one['actor']}")
+        say(f"  because: {one['reason']}")
+        say(f"  package {one['package']}, evidence {one['evidence']}")
+        if one["overruled"]:
+            say(f"  overruled: {', '.join(one['overruled'])}")
+        for gate in one["gate_report"]["gates"] if one["gate_report"] else []:
+            say(f"  gate {gate['name']}: {'passed' if gate['passed'] else 'failed'}, {gate['detail']}")
+        if not one["gate_report"]:
+            say("  the gate report itself is no longer in MLflow")
+
+
+_SHOWN_AT = {
+    "version", "base_release", "number", "action", "time", "actor", "reason", "package", "evidence", "overruled",
+    "lineage", "evaluation", "champion",
+}  # fmt: skip
+
+
+def _moment(text: str) -> str:
+    """A time as ledger rows have it."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise FactoryError(f"{text!r} is no time; write it as 2026-11-01T12:00 or 2026-11-01T12:00+02:00") from None
+    in_utc = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    return in_utc.isoformat(timespec="microseconds")
+
+
+@app.command("matrix")
+def show_matrix(json: AsJson = False, home: Home = None) -> None:
+    """Features by base releases: the version that serves each, and the holes."""
+    from flows.factory import open_factory
+    from registry.matrix import matrix
+
+    factory = open_factory(home)
+    found = matrix(factory.ledger.serving(), list(factory.features))
+    if json:
+        print_json(found.to_json())
+        return
+    columns = ["feature", *(f"{short(release.base_release)} ({release.version})" for release in found.releases)]
+    rows: list[list[object]] = []
+    for feature, served in found.cells.items():
+        cells = (served.get(release.base_release) for release in found.releases)
+        rows.append([feature, *(cell.version if cell else "hole" for cell in cells)])
+    print_table(columns, rows, title="base releases, the current one last")
+    say(f"{len(found.holes)} holes")

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from flows.cli.output import AsJson, Home, print_json, print_table, say, short
 if TYPE_CHECKING:
     from flows.factory import Factory
     from flows.planning import Plan
+    from registry.plan import Reason
 
 Features = Annotated[list[str] | None, typer.Argument(help="Features; all if none is named.")]
 Profile = Annotated[str | None, typer.Option(help="quick or full (default: quick, or FACTORY_PROFILE).")]
@@ -36,29 +38,57 @@ def init(home: Home = None) -> None:
     say(f"workspace {factory.workspace.root}: {len(factory.features)} features, {', '.join(factory.features)}")
 
 
-def plan(features: Features = None, json: AsJson = False, home: Home = None, profile: Profile = None) -> None:
-    """Say what is fresh, what is not, and why; nothing is built."""
+def plan(
+    features: Features = None,
+    if_base: Annotated[
+        str | None, typer.Option(help="What would this base model (a source, as for `base release`) trigger?")
+    ] = None,
+    json: AsJson = False,
+    home: Home = None,
+    profile: Profile = None,
+) -> None:
+    """Say what is fresh, what is not, why, since when, at what cost, and what is in the way; nothing is built."""
     from flows.factory import open_factory
     from flows.planning import make_plan
 
-    found = make_plan(open_factory(home, profile), features or [])
+    factory = open_factory(home, profile)
+    digest = factory.base_digest(if_base) if if_base else None
+    found = make_plan(factory, features or [], digest)
     if json:
-        print_json(found.to_json())
+        asked = {"if_base": {"source": if_base, "base_model": digest}} if if_base else {}
+        print_json(asked | found.to_json())
         return
     print_plan(found)
 
 
 def print_plan(found: "Plan") -> None:
     """The plan as a table, a line a reason."""
-    rows: list[list[object]] = [["base release", found.base.state, found.base.version, _reasons(found.base.reasons)]]
-    rows += [[one.feature, one.state, one.production, _reasons(one.reasons)] for one in found.features]
+    base = found.base
+    rows: list[list[object]] = [
+        ["base release", base.state, base.version, _reasons(base.reasons), _cost(base.cost_seconds), base.blocked_by]
+    ]
+    rows += [
+        [one.feature, one.state, one.production, _reasons(one.reasons), _cost(one.cost_seconds), one.blocked_by]
+        for one in found.features
+    ]
     if not found.features and found.base.needs_work:
-        rows += [[name, "stale", None, "waits for a base release"] for name in found.names]
-    print_table(["", "state", "production", "why"], rows)
+        rows += [[name, "stale", None, "", None, "waits for the base release"] for name in found.names]
+    print_table(["", "state", "production", "why", "about", "in the way"], rows)
 
 
-def _reasons(reasons: Any) -> str:
-    return "\n".join(f"{reason.key}: {short(reason.old)} → {short(reason.new)}" for reason in reasons)
+def _reasons(reasons: Sequence["Reason"]) -> str:
+    lines = (f"{one.key}: {short(one.old)} → {short(one.new)}" + _since(one.changed) for one in reasons)
+    return "\n".join(lines)
+
+
+def _since(time: str | None) -> str:
+    return f" ({time[:16]})" if time else ""
+
+
+def _cost(seconds: float | None) -> str | None:
+    if not seconds:
+        return None
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def run(

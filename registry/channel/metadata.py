@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
@@ -19,6 +19,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Roo
 
 from adapters.device.channel_layout import METADATA, delegated_paths
 from infra.errors import FactoryError
+from registry.chain import Head
 
 TIMESTAMP_FILE = f"{METADATA}/timestamp.json"
 ONLINE_ROLES = (Targets.type, Snapshot.type, Timestamp.type)
@@ -36,13 +37,6 @@ _LEDGER = "ledger_heads"
 _EXPIRES = "expires"
 
 Kind = TypeVar("Kind", bound=Signed)
-
-
-class Head(NamedTuple):
-    """Number and hash of a feature's last ledger row."""
-
-    number: int
-    hash: str
 
 
 @dataclass

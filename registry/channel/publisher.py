@@ -27,8 +27,9 @@ from adapters.device.channel_layout import (
 )
 from adapters.device.package import METADATA, stamp_version
 from infra.errors import CheckFailed, FactoryError
+from registry.chain import Head
 from registry.channel.keys import Keys
-from registry.channel.metadata import Head, State
+from registry.channel.metadata import State
 from registry.channel.repository import Draft, Repository
 from registry.channel.stores import Store
 from registry.decisions import Row
@@ -71,6 +72,11 @@ class Channel:
 
     def __init__(self, store: Store, keys: Keys) -> None:
         self.repository = Repository(store, keys)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return self.repository.store.place
 
     def start(self) -> None:
         """Make keys and publish an empty channel, unless that was done."""

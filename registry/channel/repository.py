@@ -17,12 +17,12 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetF
 
 from adapters.device.channel_layout import TARGETS
 from infra.errors import CheckFailed, FactoryError
+from registry.chain import Head
 from registry.channel.keys import Keys
 from registry.channel.metadata import (
     ONLINE_ROLES,
     PERIODS,
     TIMESTAMP_FILE,
-    Head,
     Kind,
     State,
     damaged,

@@ -9,6 +9,7 @@ import pytest
 
 from adapters.device.client import Device
 from adapters.lineage import Lineage
+from registry import decisions
 from registry.catalog import Catalog, RunContent
 from registry.channel import open_channel
 from registry.ledger import Ledger
@@ -48,10 +49,13 @@ class Place:
         return self.register(folder / "package", lineage, passed)
 
     def register(self, package: Path, lineage: Lineage, passed: bool = True) -> Version:
-        """Register a package with a verdict."""
-        run = self.registry.catalog.log_run("summarization", "run", RunContent())
-        report = make_report(passed=passed)
-        return self.registry.catalog.register_adapter("summarization", run, package, lineage, report)
+        """Register a package with a verdict that was reached against what is in production."""
+        catalog = self.registry.catalog
+        rows = self.registry.ledger.rows("summarization")
+        champion = decisions.champion(rows, lineage.build["base_release"], None)
+        run = catalog.log_run("summarization", "run", RunContent())
+        against = champion.package if champion else None
+        return catalog.register_adapter("summarization", run, package, lineage, make_report(passed=passed), against)
 
 
 @pytest.fixture(scope="session")
@@ -62,19 +66,22 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def open_place(empty_mlflow: Path) -> Callable[[Path], Place]:
+@pytest.fixture(scope="session")
+def open_place(empty_mlflow: Path) -> Callable[..., Place]:
     """Opens a registry in a folder, a new one or, as the next command would, the one that is there."""
 
-    def opened(folder: Path) -> Place:
+    def opened(folder: Path, ledger_url: str = "") -> Place:
         folder.mkdir(exist_ok=True)
         database = folder / "mlflow.db"
         if not database.exists():
             shutil.copyfile(empty_mlflow, database)
         uri = f"sqlite:///{database}"
-        channel = open_channel(folder / "channel", folder / "keys")
-        registry = Registry(Ledger(f"sqlite:///{folder / 'ledger.db'}"), Catalog(uri, folder / "files"), channel)
-        return Place(folder, registry, uri)
+        parts = (
+            Ledger(ledger_url or f"sqlite:///{folder / 'ledger.db'}"),
+            Catalog(uri, folder / "files"),
+            open_channel(folder / "channel", folder / "keys"),
+        )
+        return Place(folder, Registry(*parts), uri)
 
     return opened
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -10,6 +11,7 @@ from adapters.device.package import CONFIG, WEIGHTS, Facts, PackagedUseCase, Pac
 from adapters.evaluation.gates import GateReport, at_least
 from adapters.lineage import Lineage
 from infra.canonical import digest, digest_folder
+from registry.decisions import Action, Decision
 
 ACTOR = "tester"
 USE_CASES = {
@@ -87,3 +89,18 @@ def make_report(subject: str = "summarization", passed: bool = True, figure: flo
     return GateReport(
         subject, [at_least("better_than_baseline", figure, 0.2 if passed else 0.9)], {"candidate": figure}
     )
+
+
+def make_decision(feature: str, action: Action, version: int, lineage: Lineage, **more: Any) -> Decision:
+    """A decision about a version that was built from `lineage`."""
+    keys: dict[str, Any] = {
+        "base_release": lineage.build["base_release"],
+        "lineage": lineage.build,
+        "evaluation": lineage.evaluation,
+        "evaluation_key": lineage.evaluation_key,
+        "package": digest(["package", version]),
+        "evidence": digest(["evidence", version]),
+        "actor": ACTOR,
+        "reason": "test",
+    }
+    return Decision.model_validate({"feature": feature, "action": action, "version": version} | keys | more)

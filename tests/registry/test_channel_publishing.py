@@ -11,9 +11,10 @@ import pytest
 
 from adapters.device.channel_layout import Pointer, delegated_paths, pointer_path
 from infra.errors import CheckFailed, FactoryError
+from registry.chain import Head
 from registry.channel import Publication, open_channel
 from registry.channel.keys import Keys
-from registry.channel.metadata import Head, utc_now
+from registry.channel.metadata import utc_now
 from registry.channel.stores import FolderStore, Found
 from tests.registry.workshop import SUMMARIES, WRITING, Workshop
 
