@@ -29,7 +29,7 @@ class Registry:
 
 @dataclass(frozen=True)
 class _Projection:
-    """What the channel does not show yet: the base release, and features for a base release; `heads` are the ledger's."""
+    """What the channel does not show yet: the base release, features for a base release; `heads`: the ledger's."""
 
     current: Row
     heads: dict[str, Head]

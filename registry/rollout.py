@@ -1,8 +1,8 @@
 """Staged rollouts: a version goes to a share of the devices beside what is in production, then to more, or back.
 
-A step is a ledger row `rollout` with the share. The last step, to all devices, is a promotion like any other; a halt is a
-rollback to what is in production, so what was rolled out is held until `release-hold`. Which devices are among the share
-they decide themselves (`adapters/device/channel_layout.py`).
+A step is a ledger row `rollout` with the share. The last step, to all devices, is a promotion like any other; a halt is
+a rollback to what is in production, so what was rolled out is held until `release-hold`. Which devices are among the
+share they decide themselves (`adapters/device/channel_layout.py`).
 """
 
 from infra.errors import CheckFailed, FactoryError
@@ -47,8 +47,8 @@ def start(
         )
     if present.rollout is not None and present.rollout.version != number:
         raise FactoryError(
-            f"{feature} {present.rollout.version} is being rolled out; finish it with `factory rollout {feature} 100%`, "
-            "or halt it"
+            f"{feature} {present.rollout.version} is being rolled out; finish it (`factory rollout {feature} 100%`) or "
+            "halt it"
         )
     return _decide(
         registry, decision.model_copy(update={"action": "rollout", "share": share, "replaced": None}), proposal.rows
