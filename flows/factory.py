@@ -107,7 +107,7 @@ class Factory:
         refused: list[Quarantined] = []
         for entry in feature.recipe.data.corpus:
             path = (feature.folder / entry).resolve()
-            if not path.is_relative_to(feature.folder.resolve()) or not path.is_file():
+            if not path.is_relative_to(feature.folder) or not path.is_file():
                 raise FactoryError(
                     f"{feature.folder / 'recipe.yaml'}: data.corpus: {entry}: no such file in the folder"
                 )

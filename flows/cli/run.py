@@ -110,9 +110,11 @@ def run(
 def run_once(factory: "Factory", features: list[str], promote: bool, json: bool) -> int:
     """One run under the workspace's lock; returns the exit code."""
     from flows.planning import make_plan
+    from registry.projection import repair
 
     started = time.monotonic()
     with factory.workspace.lock():
+        repair(factory.registry)  # a killed command may have left a decision that is not carried out
         found = make_plan(factory, features)
         outcomes: list[dict[str, Any]] = []
         if found.needs_work(promote):

@@ -33,6 +33,12 @@ def helper(n: int) -> int:
 '''
 
 
+def forget() -> None:
+    """Read modules anew, as the next process does."""
+    code.code_digest.cache_clear()
+    code._read.cache_clear()
+
+
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A room of four modules: stage → near → deep.far, and `apart`, which nobody imports."""
@@ -41,9 +47,9 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in (files | {"__init__.py": "", "deep/__init__.py": ""}).items():
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(code, "_FOLDER", tmp_path)
-    code.code_digest.cache_clear()
+    forget()
     yield tmp_path
-    code.code_digest.cache_clear()
+    forget()
 
 
 def changes(room: Path, name: str, edit: Callable[[str], str]) -> bool:
@@ -53,10 +59,10 @@ def changes(room: Path, name: str, edit: Callable[[str], str]) -> bool:
     assert edit(text) != text
     before = code.code_digest("adapters.stage")
     path.write_text(edit(text))
-    code.code_digest.cache_clear()
+    forget()
     after = code.code_digest("adapters.stage")
     path.write_text(text)
-    code.code_digest.cache_clear()
+    forget()
     return before != after
 
 

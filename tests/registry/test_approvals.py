@@ -1,4 +1,4 @@
-"""A second pair of eyes: a promotion that waits for somebody else, in time, and is checked again when it is approved."""
+"""A second pair of eyes: a promotion waits for somebody else, in time, and is checked again when it is approved."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_request_changes_nothing_until_somebody_else_approves(place: Place) ->
     assert place.registry.channel.pointer(FEATURE, release[0]) is None
     rows = place.registry.ledger.rows(FEATURE)
     assert plan_feature(FEATURE, make_lineage(release[0]), rows, WEEK).request == 1
-    with pytest.raises(CheckFailed, match="ann asked for it .* cannot approve it"):
+    with pytest.raises(CheckFailed, match=r"ann asked for it .* cannot approve it"):
         _approve(place, 1, actor="ann")
     assert _approve(place, 1).action == "promote"
     actions = [(row.number, row.action, row.actor) for row in place.registry.ledger.rows(FEATURE)]
