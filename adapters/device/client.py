@@ -33,6 +33,8 @@ from infra.errors import FactoryError
 from infra.progress import track
 from infra.workspace import write_atomically
 
+_MIXED = "files that do not belong together (mix-and-match)"
+
 
 @dataclass(frozen=True)
 class Pulled:
@@ -61,7 +63,9 @@ class Device:
         self._id = device_id
 
     def pull(self, feature: str, base_release: str | None = None) -> Pulled:
-        """Bring the adapter of a feature to what the channel says for a base release, that of the device by default.
+        """Bring the adapter of a feature to what the channel says for the device's base release.
+
+        `base_release` names it (its key) for a device that does not keep it in this folder.
 
         Raises:
             Refused: what the channel offers is not what was signed for this device.
@@ -69,16 +73,15 @@ class Device:
         """
         with self._session() as updater:
             base = self._installed_base()
-            release = checked_release(base_release) if base_release else self._base_of_device(base)
+            release = self._base_of_device(base, base_release)
             pointer = self._pointer(updater, feature, release)
             version, digest = pointer.version_for(self._device_id())
             staged = (version, digest) != (pointer.version, pointer.package)
             target = self._folder / feature
-            expected_base = base.release_digest if base and base.base_release == release else None
+            base_digest = base.release_digest if base else None
 
             def check(folder: Path) -> None:
-                metadata = verify_package(folder)
-                self._require_meant(metadata, feature, release, version, digest, expected_base)
+                self._require_meant(verify_package(folder), feature, release, version, digest, base_digest)
 
             names = [f"{package_path(feature, release, version)}/{name}" for name in (METADATA, CONFIG, WEIGHTS)]
             infos = {name.rsplit("/", 1)[1]: self._info(updater, name) for name in names}
@@ -117,7 +120,7 @@ class Device:
         trusted = self._state / "metadata"
         trusted.mkdir(parents=True, exist_ok=True)
         with FileLock(self._state / "lock"):
-            with refusing(self._channel, "its metadata", "files that do not belong together (mix-and-match)"):
+            with refusing(self._channel, "its metadata", _MIXED):
                 updater = Updater(
                     str(trusted),
                     f"{url}/{channel_layout.METADATA}",
@@ -140,15 +143,15 @@ class Device:
         return None
 
     def _info(self, updater: Updater, path: str) -> TargetFile:
-        with refusing(self._channel, f"its metadata for {path}", "files that do not belong together (mix-and-match)"):
+        with refusing(self._channel, f"its metadata for {path}", _MIXED):
             info = updater.get_targetinfo(path)
         if info is None:
-            raise Refused(f"{self._channel}: {path} is not signed for, by whoever may; nothing was changed")
+            raise Refused(f"{self._channel}: {path} is not signed for by whoever may sign it")
         return info
 
     def _pointer(self, updater: Updater, feature: str, release: str | None) -> Pointer:
         path = pointer_path(feature, release or "")
-        with refusing(self._channel, f"its metadata for {path}", "files that do not belong together (mix-and-match)"):
+        with refusing(self._channel, f"its metadata for {path}", _MIXED):
             info = updater.get_targetinfo(path)
         if info is None:
             what = f"base release {release[:12]}" if release else "devices"
@@ -186,10 +189,16 @@ class Device:
         path = self._folder / BASE / MANIFEST
         return read_manifest(path.read_bytes(), str(path)) if path.is_file() else None
 
-    def _base_of_device(self, base: Manifest | None) -> str:
-        if base is None:
+    def _base_of_device(self, base: Manifest | None, named: str | None) -> str:
+        """Key of the base release that is installed here, else of the one that was named."""
+        if base is None and named is None:
             raise FactoryError(f"{self._folder}: no base release yet; pull `{BASE}` first, or name one with --base")
-        return base.base_release
+        if base is not None and named not in (None, base.base_release):
+            raise FactoryError(
+                f"{self._folder}: has base release {base.base_release[:12]}, an adapter for another would not fit; "
+                "pull that base release first"
+            )
+        return base.base_release if base else checked_release(named or "")
 
     def _device_id(self) -> str:
         if self._id is not None:

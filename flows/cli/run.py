@@ -205,7 +205,7 @@ def watch(
         try:
             if make_plan(factory, []).needs_work(promote):
                 run_once(factory, [], promote, json=False)
-            for warning in _keep_signed(factory) - warned:
+            for warning in keep_signed(factory) - warned:
                 say(f"warning: {warning}")
                 warned.add(warning)
         except FactoryError as error:
@@ -213,7 +213,7 @@ def watch(
         time.sleep(int(every[:-1]) * unit)
 
 
-def _keep_signed(factory: "Factory") -> set[str]:
+def keep_signed(factory: "Factory") -> set[str]:
     """Renew the channel's signatures that are due; returns what somebody must see to."""
     from registry.channel import upkeep
 

@@ -67,6 +67,8 @@ def test_each_base_release_gets_its_own_version(shop: Workshop) -> None:
     assert shop.device("old").pull(SUMMARIES).version == 1
     assert shop.device("new").pull_base().base_release == two[0]
     assert shop.device("new").pull(SUMMARIES).version == 2
+    with pytest.raises(FactoryError, match="an adapter for another would not fit"):
+        shop.device("new").pull(SUMMARIES, one[0])
 
 
 def test_a_device_goes_forward_and_back_as_the_channel_does(shop: Workshop) -> None:
