@@ -47,8 +47,13 @@ def _read(name: str) -> _Module:
     if source is None:
         raise ValueError(f"{name} is not a module of {_ROOM}/")
     tree = ast.parse(source.read_text("utf-8"))
-    imports = tuple(_imports(tree))
-    return _Module(digest(ast.dump(_without_docstrings(tree))), imports)
+    imports: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports += _imported(node)
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            _drop_docstring(node)
+    return _Module(digest(ast.dump(tree)), tuple(imports))
 
 
 def _source(module: str) -> Path | None:
@@ -65,25 +70,16 @@ def _packages_around(module: str) -> list[str]:
     return [".".join(names[:depth]) for depth in range(1, len(names))]
 
 
-def _imports(tree: ast.Module) -> list[str]:
-    found: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] == _ROOM]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == _ROOM:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [node.module, *(name for name in names if _source(name) is not None)]
-    return found
+def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names if alias.name.split(".")[0] == _ROOM]
+    if node.module and node.module.split(".")[0] == _ROOM:
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+        return [node.module, *(name for name in names if _source(name) is not None)]
+    return []
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-    return tree
+def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    first = node.body[0] if node.body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        node.body = node.body[1:] or [ast.Pass()]

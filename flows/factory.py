@@ -23,6 +23,7 @@ from registry.ledger import Ledger
 
 if TYPE_CHECKING:
     from registry.catalog import Catalog
+    from registry.channel import Channel
     from registry.projection import Registry
     from registry.versions import Version
 
@@ -70,10 +71,15 @@ class Factory:
     @cached_property
     def registry(self) -> "Registry":
         """Ledger, catalog and channel: where decisions are carried out."""
-        from registry.channel import Channel
         from registry.projection import Registry
 
-        return Registry(self.ledger, self.catalog, Channel(self.workspace.channel))
+        return Registry(self.ledger, self.catalog, self.channel())
+
+    def channel(self, root_key: Path | None = None) -> "Channel":
+        """What devices download; `root_key` names the file of the root's key if it is kept elsewhere."""
+        from registry.channel import open_channel
+
+        return open_channel(self.settings.channel or self.workspace.channel, self.workspace.keys, root_key)
 
     @cached_property
     def actor(self) -> str:
@@ -101,7 +107,7 @@ class Factory:
         refused: list[Quarantined] = []
         for entry in feature.recipe.data.corpus:
             path = (feature.folder / entry).resolve()
-            if not path.is_relative_to(feature.folder.resolve()) or not path.is_file():
+            if not path.is_relative_to(feature.folder) or not path.is_file():
                 raise FactoryError(
                     f"{feature.folder / 'recipe.yaml'}: data.corpus: {entry}: no such file in the folder"
                 )

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 20
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_NESTED = (dict, list, tuple)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -19,7 +21,7 @@ def canonical_json(value: Any) -> bytes:
     """
     _require_text_keys(value)
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = _ENCODER.encode(value)
     except TypeError as error:
         raise ValueError(f"not a JSON value: {error}") from error
     return text.encode("utf-8")
@@ -31,10 +33,12 @@ def _require_text_keys(value: Any) -> None:
         for key, below in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"not a JSON value: key {key!r} is no text")
-            _require_text_keys(below)
-    elif isinstance(value, list | tuple):
+            if isinstance(below, _NESTED):
+                _require_text_keys(below)
+    elif isinstance(value, _NESTED):
         for item in value:
-            _require_text_keys(item)
+            if isinstance(item, _NESTED):
+                _require_text_keys(item)
 
 
 def digest(value: Any) -> str:

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     device: str = Field(default="cpu", description="what torch runs on: cpu, cuda, cuda:1")
     mlflow_uri: str = Field(default="", description="MLflow server; default: SQLite in the workspace")
     ledger_url: str = Field(default="", description="SQLAlchemy URL of the ledger; default: SQLite in the workspace")
+    channel: str = Field(
+        default="", description="folder or s3://bucket/prefix of the channel; default: in the workspace"
+    )
     actor: str = Field(default="", description="who decides, for the ledger; default: this machine's user")
     teacher_api_key: str = Field(default="", repr=False, description="key for a teacher endpoint")
 

@@ -38,6 +38,7 @@ class Workspace:
         self.store = Store(root / "store")
         self.data = root / "data"
         self.channel = root / "channel"
+        self.keys = root / "keys"
         self.artifacts = root / "artifacts"
         self.prefect = root / "prefect"
         self._bases = root / "bases"

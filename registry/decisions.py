@@ -11,11 +11,12 @@ Pure functions over ledger rows in the order of their numbers. A row speaks of o
 | reject | failed its gates under this evaluation key | |
 | request | somebody wants it in production, and the recipe asks for a second person | what is there |
 | approve | the second person agrees; its promotion is the next row | what is there |
-| rollout | kept for staged rollouts | |
+| rollout | goes to a share of the devices, beside what is in production | |
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -110,6 +111,44 @@ def last_move(rows: Iterable[Row]) -> Row | None:
     """The last decision that put a version in production, for whichever base release, or None."""
     moves = [row for row in rows if row.action in MOVES]
     return moves[-1] if moves else None
+
+
+@dataclass(frozen=True)
+class Served:
+    """What devices with one base release get of a feature: what is in production, and what is rolled out beside it.
+
+    `follows` is the last row that had a say in it.
+    """
+
+    follows: Row
+    production: Row
+    rollout: Row | None = None
+
+
+def served(rows: Sequence[Row]) -> list[Served]:
+    """What devices get of a feature whose rows these are, for each base release that it was ever promoted for."""
+    found = (_served(rows, release) for release in dict.fromkeys(row.base_release for row in rows))
+    return [one for one in found if one is not None]
+
+
+def staged(rows: Sequence[Row], base_release: str) -> Row | None:
+    """The last step of the rollout that is under way for a base release, or None."""
+    found = _served(rows, base_release)
+    return found.rollout if found else None
+
+
+def _served(rows: Sequence[Row], base_release: str) -> Served | None:
+    """A rollout ends when another version goes into production, or when it is rolled back; new evidence leaves it."""
+    found: Served | None = None
+    for row in rows:
+        if row.base_release != base_release:
+            continue
+        if row.action == "rollout" and found is not None:
+            found = Served(row, found.production, row)
+        elif row.action in MOVES:
+            stays = found is not None and row.action == "promote" and row.version == found.production.version
+            found = Served(row, row, found.rollout if found and stays else None)
+    return found
 
 
 def champion(rows: Sequence[Row], base_release: str, version: int | None) -> Row | None:

@@ -12,7 +12,7 @@ from registry.decisions import BASE
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature: the folder that holds its recipe and corpus, and the recipe."""
+    """A feature: the folder that holds its recipe and corpus, as an absolute path without links, and the recipe."""
 
     folder: Path
     recipe: Recipe
@@ -26,9 +26,10 @@ def find_features(extra: Sequence[Path], shipped: bool = True, profile: Profile 
     """
     features: dict[str, Feature] = {}
     problems: list[str] = []
-    for folder in (*(_shipped() if shipped else ()), *extra):
+    for given in (*(_shipped() if shipped else ()), *extra):
+        folder = given.resolve()
         try:
-            recipe = load_recipe(folder.resolve(), profile)
+            recipe = load_recipe(folder, profile)
         except FactoryError as error:
             problems.append(str(error))
             continue
@@ -38,7 +39,7 @@ def find_features(extra: Sequence[Path], shipped: bool = True, profile: Profile 
         elif name in features:
             problems.append(f"{folder}: feature {name!r} is in {features[name].folder} already; rename one of them")
         else:
-            features[name] = Feature(folder.resolve(), recipe)
+            features[name] = Feature(folder, recipe)
     if problems:
         raise FactoryError("\n".join(problems))
     return dict(sorted(features.items()))

@@ -135,7 +135,7 @@ class Ledger:
     def verify(self, heads: Mapping[str, Head] | None = None) -> list[Finding]:
         """What is wrong with the rows; nothing if every row is as it was written and none is missing.
 
-        `heads` are anchored elsewhere (`registry/anchors.py`); without them rows cut off at the end are not noticed.
+        `heads` are anchored elsewhere, in the channel; without them rows cut off at the end are not noticed.
         """
         found: dict[str, list[Columns]] = {}
         with self._transaction() as connection:

@@ -6,6 +6,7 @@ those that `Ledger.deciding` picks). States, in the order in which they are reco
 | state | when | what a run does |
 |---|---|---|
 | fresh | the production version for this base release has these lineage and evaluation keys | nothing |
+| rolling out | a share of the devices has the version with this lineage key | nothing: people go on, or halt |
 | held | a rollback took out the version with this lineage key | nothing, until a release hold or another key |
 | rejected | what these keys build has failed its gates | nothing, until another key |
 | awaiting promotion | these keys built a version that passed against what is in production now | promote it |
@@ -25,7 +26,7 @@ from registry import decisions
 from registry.approvals import expiry, open_request
 from registry.decisions import Row
 
-State = Literal["fresh", "stale", "needs evaluation", "awaiting promotion", "rejected", "held"]
+State = Literal["fresh", "stale", "needs evaluation", "awaiting promotion", "rejected", "held", "rolling out"]
 # The name under which another production version is among the reasons for another evaluation.
 PRODUCTION = "production"
 
@@ -98,6 +99,10 @@ def plan_feature(
     serving = decisions.production(rows, release)
     if serving and (serving.lineage_key, serving.evaluation_key) == (lineage.key, lineage.evaluation_key):
         return _plan(feature, lineage, rows, "fresh", serving.version)
+    rollout = decisions.staged(rows, release)
+    if rollout and rollout.lineage_key == lineage.key:
+        why = f"{rollout.share:.0%} of the devices have it since {rollout.time[:19]}; `factory rollout` goes on"
+        return _plan(feature, lineage, rows, "rolling out", rollout.version, blocked_by=why)
     for version, row in reversed(decisions.holds(rows, release).items()):
         if decisions.lineage_key_of(rows, version) == lineage.key:
             why = f"held by {row.actor} since {row.time[:19]}: {row.reason}"

@@ -1,19 +1,20 @@
 """What follows the ledger: MLflow's aliases and the channel, brought to what the ledger says.
 
-A decision is written to the ledger, then to the aliases, then to the channel, whose pointers are written last and name
-the ledger row that they follow. So a pointer that names the last row proves that the rest was done, and whatever a kill
-left undone is found by comparing the two, without starting MLflow.
+A decision is written to the ledger, then to the aliases, then to the channel, which is signed with the ledger's heads.
+So a head that the channel holds proves that all decisions up to it were carried out, and whatever a kill left undone is
+found by comparing heads, without starting MLflow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from infra.errors import CheckFailed
-from registry.anchors import anchored_heads
+from registry import decisions
 from registry.catalog import PRODUCTION, RELEASES, Catalog, adapter_model
-from registry.chain import Finding
-from registry.channel import Channel
-from registry.decisions import BASE, Row
+from registry.chain import Finding, Head
+from registry.channel import Channel, Publication
+from registry.decisions import BASE, Row, Served
 from registry.ledger import Ledger
 
 
@@ -28,12 +29,18 @@ class Registry:
 
 @dataclass(frozen=True)
 class _Projection:
-    """What should be shown, by feature and base release, and what of it the channel does not show yet."""
+    """What the channel does not show yet: the base release, features for a base release; `heads`: the ledger's."""
 
     current: Row
-    serving: dict[str, list[Row]]
+    heads: dict[str, Head]
     base_behind: bool
-    behind: list[Row]
+    behind: list[Served]
+
+    @property
+    def lines(self) -> list[str]:
+        """The decisions that are not shown, a line each."""
+        rows = [*([self.current] if self.base_behind else []), *(one.follows for one in self.behind)]
+        return [f"{row.feature} {row.version}: {row.action}" for row in rows]
 
 
 def unfinished(registry: Registry) -> list[str]:
@@ -43,46 +50,40 @@ def unfinished(registry: Registry) -> list[str]:
         CheckFailed: the channel follows a decision that the ledger does not have.
     """
     found = _compare(registry)
-    return [_line(row) for row in _undone(found)] if found else []
+    return found.lines if found else []
 
 
 def repair(registry: Registry, everything: bool = False) -> list[str]:
     """Bring aliases and channel to what the ledger says; returns a line for each thing that was put right.
 
-    With `everything`, aliases, pointers and packages are compared even where the channel follows the last decision, so
-    that what was changed by hand is put back.
+    With `everything`, aliases and packages are compared even where the channel follows the last decision, so that what
+    was changed by hand is put back.
 
     Raises:
         CheckFailed: the channel follows a decision that the ledger does not have.
         FactoryError: a package that the ledger names is missing or damaged.
     """
-    found = _compare(registry)
+    found = _compare(registry, everything)
     if found is None:
         return []
-    current, serving = found.current, found.serving
-    done = [_line(row) for row in _undone(found)]
-    moved = {row.feature for row in found.behind} | (serving.keys() if found.base_behind or everything else set())
-    for feature in sorted(moved):
+    current, done = found.current, found.lines
+    move_all = found.base_behind or everything
+    moved = {one.production.feature for one in found.behind}
+    serving = registry.ledger.serving() if move_all or moved else {}
+    for feature in sorted((serving.keys() - {BASE}) if move_all else moved):
         wanted = {_alias(row, current): row.version for row in serving[feature]}
         changed = registry.catalog.set_production_aliases(adapter_model(feature), wanted)
         done += changed if everything else []
-    if found.base_behind or everything:
+    if move_all:
         changed = registry.catalog.set_production_aliases(RELEASES, {PRODUCTION: current.version})
         done += changed if everything else []
-        release = registry.catalog.release_folder(registry.catalog.release(current.base_release))
-        registry.channel.publish_release(release, current)
-    for row in (row for rows in serving.values() for row in rows) if everything else found.behind:
-        before = registry.channel.pointer(row.feature, row.base_release)
-        version = registry.catalog.version(row.feature, row.version)
-        registry.channel.publish_adapter(registry.catalog.package_folder(version), row)
-        if row not in found.behind and registry.channel.pointer(row.feature, row.base_release) != before:
-            done.append(f"{row.feature}: pointer for base release {row.base_release[:12]}")
+    registry.channel.publish(_publications(registry, found, everything), found.heads)
     return done
 
 
 def verify(registry: Registry) -> list[Finding]:
-    """What is wrong with the ledger: in itself, and against the rows that the channel has followed."""
-    return registry.ledger.verify(anchored_heads(registry.channel))
+    """What is wrong with the ledger: in itself, and against the rows that the channel was signed with."""
+    return registry.ledger.verify(registry.channel.anchored_heads())
 
 
 def repair_from_ledger(registry: Registry) -> list[str]:
@@ -100,32 +101,61 @@ def repair_from_ledger(registry: Registry) -> list[str]:
     return repair(registry, everything=True)
 
 
-def _compare(registry: Registry) -> _Projection | None:
-    serving = registry.ledger.serving()
-    releases = serving.pop(BASE, [])
-    if not releases:
+def _compare(registry: Registry, everything: bool = False) -> _Projection | None:
+    """What is behind; None if everything is up to date, or if nothing was ever promoted."""
+    heads, anchored = registry.ledger.heads(), registry.channel.anchored_heads()
+    changed = sorted(
+        feature for feature in heads.keys() | anchored.keys() if heads.get(feature) != anchored.get(feature)
+    )
+    rows = {feature: registry.ledger.rows(feature) for feature in {*changed, BASE}} if changed or everything else {}
+    for feature in changed:
+        _require_anchored(feature, rows[feature], anchored.get(feature))
+    current = decisions.last_move(rows.get(BASE, []))
+    if current is None:
         return None
-    current = releases[-1]
-    behind = [row for rows in serving.values() for row in rows if _is_behind(registry, row)]
-    return _Projection(current, serving, _is_behind(registry, current), behind)
+    served = [one for feature in changed if feature != BASE for one in decisions.served(rows[feature])]
+    behind = [one for one in served if _is_behind(registry, one.follows)]
+    return _Projection(current, heads, BASE in changed and _is_behind(registry, current), behind)
 
 
-def _undone(found: _Projection) -> Sequence[Row]:
-    return [*([found.current] if found.base_behind else []), *found.behind]
-
-
-def _line(row: Row) -> str:
-    return f"{row.feature} {row.version}: {row.action}"
+def _require_anchored(feature: str, rows: Sequence[Row], anchored: Head | None) -> None:
+    """The ledger has the row that the channel was signed with."""
+    if anchored and (anchored.number > len(rows) or rows[anchored.number - 1].hash != anchored.hash):
+        raise CheckFailed(
+            f"{feature}: the channel follows decision {anchored.number}, which the ledger does not have; "
+            "bring the ledger back from its backup"
+        )
 
 
 def _is_behind(registry: Registry, row: Row) -> bool:
     pointer = registry.channel.pointer(row.feature, row.base_release)
-    if pointer is not None and pointer.number >= row.number and pointer.row != row.hash:
-        raise CheckFailed(
-            f"{row.feature}: the channel follows decision {pointer.number}, which the ledger does not have; "
-            "bring the ledger back from its backup"
-        )
     return pointer is None or pointer.row != row.hash
+
+
+def _publications(registry: Registry, found: _Projection, everything: bool) -> list[Publication]:
+    publications = []
+    if found.base_behind or everything:
+        release = registry.catalog.release_folder(registry.catalog.release(found.current.base_release))
+        publications.append(Publication(found.current, found.current, release))
+    wanted = found.behind
+    if everything:
+        wanted = [one for rows in _by_feature(registry.ledger.rows()).values() for one in decisions.served(rows)]
+    for one in wanted:
+        rollout = (one.rollout, _package(registry, one.rollout)) if one.rollout else None
+        publications.append(Publication(one.follows, one.production, _package(registry, one.production), rollout))
+    return publications
+
+
+def _package(registry: Registry, row: Row) -> Path:
+    return registry.catalog.package_folder(registry.catalog.version(row.feature, row.version))
+
+
+def _by_feature(rows: Sequence[Row]) -> Mapping[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.feature != BASE:
+            found.setdefault(row.feature, []).append(row)
+    return found
 
 
 def _alias(row: Row, current: Row) -> str:

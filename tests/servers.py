@@ -18,6 +18,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 _START_SECONDS = 60.0
+# Whoever asks may read it, as devices do.
+PUBLIC_BUCKET = "public"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     access, secret = "factory-test", "a-secret-for-tests"
     rights = {"name": "test", "credentials": [{"accessKey": access, "secretKey": secret}], "actions": ["Admin"]}
     config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [rights]}))
+    anyone = {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}"]}
+    reader = {"name": "reader", "credentials": [{"accessKey": "reader", "secretKey": secret}], "actions": ["Read"]}
+    config.write_text(json.dumps({"identities": [rights, anyone, reader]}))
     (folder / "data").mkdir(exist_ok=True)
     master, volume, filer, s3 = free_ports(4)
     options = {

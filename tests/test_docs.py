@@ -28,7 +28,9 @@ DOCUMENTS = (
     "docs/architecture.md",
     "docs/benchmarks.md",
     "docs/features.md",
+    "docs/package-format.md",
     "docs/production.md",
+    "docs/security.md",
     "docs/words.md",
     "README.md",
     "docs/base.md",  # after the others: another base leaves nothing to roll back to

@@ -27,13 +27,16 @@ def promote(
     version: Version,
     reason: Reason,
     force: Annotated[bool, typer.Option(help="Overrule failed gates; they go into the ledger.")] = False,
+    rollout: Annotated[str | None, typer.Option(help="Begin with a share of the devices: 5%.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would happen.")] = False,
     json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Put a version in production: ledger row, alias, package in the channel."""
+    from flows.cli.rollout import share_of
     from flows.factory import open_factory
     from registry import promotion
+    from registry import rollout as rollouts
     from registry.approvals import expiry
 
     factory = open_factory(home)
@@ -53,20 +56,27 @@ def promote(
             json,
         )
         return
+    checks: dict[str, Any] = {"actor": factory.actor, "reason": reason, "force": force, "approval_days": days}
     with factory.workspace.lock():
-        row = promotion.promote(
-            factory.registry, feature, version, actor=factory.actor, reason=reason, force=force, approval_days=days
-        )
+        if rollout is None:
+            row = promotion.promote(factory.registry, feature, version, **checks)
+        else:
+            row = rollouts.start(factory.registry, feature, version, share_of(rollout), **checks)
     if json:
         print_json(row.model_dump(mode="json"))
     elif row.action == "request" and days is not None:
         say(f"{feature} {row.version} waits for approval (decision {row.number}) until {expiry(row, days):%F %R} UTC:")
         say(f"somebody other than {row.actor} runs `factory approve {feature} {row.version} --reason …`")
+    elif row.share is not None:
+        say(
+            f"{feature} {row.version} for {row.share:.0%} of the devices (decision {row.number}); next: factory rollout"
+        )
     else:
         say(f"{feature} {row.version} is in production (decision {row.number}, replaced {row.replaced or 'nothing'})")
 
 
 def _say_what_would_happen(registry: "Registry", proposal: "Proposal", json: bool) -> None:
+    from adapters.device.channel_layout import TARGETS, package_path
     from registry.projection import unfinished
 
     first = unfinished(registry)
@@ -90,7 +100,8 @@ def _say_what_would_happen(registry: "Registry", proposal: "Proposal", json: boo
         return
     release = short(decision.base_release)
     say(f"in production for base release {release}: {decision.replaced or '–'} → {decision.version}")
-    say(f"in the channel: {registry.channel.package_folder(decision.feature, decision.base_release, decision.version)}")
+    package = package_path(decision.feature, decision.base_release, decision.version)
+    say(f"in the channel: {registry.channel.place}/{TARGETS}/{package}")
 
 
 def approve(feature: FeatureName, version: Version, reason: Reason, json: AsJson = False, home: Home = None) -> None:

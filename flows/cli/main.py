@@ -6,7 +6,21 @@ import warnings
 
 import typer
 
-from flows.cli import base, bench, data, decide, feature, ledger, registry, run, serve, upkeep
+from flows.cli import (
+    base,
+    bench,
+    channel,
+    data,
+    decide,
+    device,
+    feature,
+    ledger,
+    registry,
+    rollout,
+    run,
+    serve,
+    upkeep,
+)
 from infra.errors import FactoryError
 
 app = typer.Typer(
@@ -24,6 +38,9 @@ app.add_typer(base.app, name="base")
 app.add_typer(feature.app, name="feature")
 app.add_typer(registry.app, name="registry")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(channel.app, name="channel")
+app.add_typer(device.app, name="device")
+rollout.register(app)
 bench.register(app)
 upkeep.register(app)
 

@@ -34,6 +34,7 @@ def init(home: Home = None) -> None:
     with factory.workspace.lock():
         factory.data.init()
         factory.ledger.rows("base")
+        factory.channel().start()
     say(f"workspace {factory.workspace.root}: {len(factory.features)} features, {', '.join(factory.features)}")
 
 
@@ -109,9 +110,11 @@ def run(
 def run_once(factory: "Factory", features: list[str], promote: bool, json: bool) -> int:
     """One run under the workspace's lock; returns the exit code."""
     from flows.planning import make_plan
+    from registry.projection import repair
 
     started = time.monotonic()
     with factory.workspace.lock():
+        repair(factory.registry)  # a killed command may have left a decision that is not carried out
         found = make_plan(factory, features)
         outcomes: list[dict[str, Any]] = []
         if found.needs_work(promote):
@@ -155,7 +158,7 @@ def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Fac
     say(f"\n{seconds / 60:.1f} minutes. Bits per weight: linear weights / all / all and the recovery adapter")
     say("next:     factory registry list, factory history FEATURE, factory generate FEATURE < text")
     say(f"MLflow:   mlflow ui --backend-store-uri {factory.tracking_uri}")
-    say(f"devices:  download from {root / 'channel'}")
+    say(f"devices:  download from {factory.settings.channel or root / 'channel'}; `factory channel show`")
 
 
 def _row(one: dict[str, Any]) -> list[object]:
@@ -192,6 +195,7 @@ def watch(
     from flows.planning import make_plan
     from infra.errors import FactoryError
 
+    warned: set[str] = set()
     unit = _EVERY.get(every[-1:], 0)
     if not unit or not every[:-1].isdigit() or int(every[:-1]) == 0:
         raise FactoryError(f"--every {every!r}: write a number and s, m or h, as in 60s")
@@ -201,6 +205,20 @@ def watch(
         try:
             if make_plan(factory, []).needs_work(promote):
                 run_once(factory, [], promote, json=False)
+            for warning in keep_signed(factory) - warned:
+                say(f"warning: {warning}")
+                warned.add(warning)
         except FactoryError as error:
             say(f"error: {error}")
         time.sleep(int(every[:-1]) * unit)
+
+
+def keep_signed(factory: "Factory") -> set[str]:
+    """Renew the channel's signatures that are due; returns what somebody must see to."""
+    from registry.channel import upkeep
+
+    repository = factory.channel().repository
+    if repository.state() is None:
+        return set()
+    with factory.workspace.lock():
+        return set(upkeep.refresh(repository).warnings)

@@ -152,3 +152,10 @@ def test_differences_name_exactly_what_differs(old: dict[str, str], new: dict[st
     assert all((before, after) == (old.get(name), new.get(name)) for name, before, after in found)
     patched = old | {name: after for name, _, after in found if after is not None}
     assert {name: value for name, value in patched.items() if name in new} == new
+
+
+def test_who_approves_makes_nothing_stale() -> None:
+    asked = recipe(promotion={"approval": "required", "request_days": 2})
+    assert asked.promotion.approval_days == 2
+    assert recipe().promotion.approval_days is None
+    assert lineage_of(asked, RECORDS, "release") == lineage_of(recipe(), RECORDS, "release")

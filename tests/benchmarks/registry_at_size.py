@@ -1,7 +1,7 @@
 """A workspace with many features and versions, made fast but real: what `bench_registry` measures on.
 
 How it comes about: recipes and records are files; ledger rows go through `Ledger.append_all`, a feature's at once;
-packages through `Channel.publish_adapter`. Versions in MLflow, but for those that are promoted, are inserted into its
+packages through `Channel.publish`. Versions in MLflow, but for those that are promoted, are inserted into its
 tables with the tags that `registry/versions.py` gives them: 50,000 calls of its interface would take an hour.
 """
 
@@ -19,6 +19,7 @@ from adapters.lineage import Lineage
 from flows.factory import Factory, open_factory
 from infra.canonical import digest, digest_folder
 from registry.catalog import RunContent, adapter_model
+from registry.channel import Publication
 from registry.decisions import Decision
 from registry.promotion import promote_release
 from registry.versions import adapter_tags, verdict_tags
@@ -60,6 +61,7 @@ def make_place(folder: Path, features: int, versions: int, ledger_url: str = "")
     release = _release(factory, folder)
     adapter = make_adapter(folder / "adapter")
     tables: list[tuple[str, int, dict[str, str]]] = []
+    publications: list[Publication] = []
     for number, name in enumerate(names):
         lineage = factory.lineage(name, release[0])
         decisions = [
@@ -71,8 +73,9 @@ def make_place(folder: Path, features: int, versions: int, ledger_url: str = "")
         facts = make_facts(release[0], digest_folder(release[1]), Lineage(shown, {}), name)
         decisions[-1] = decisions[-1].model_copy(update={"package": build_package(adapter, package, facts).digest})
         row = factory.ledger.append_all(decisions)[-1]
-        factory.registry.channel.publish_adapter(package, row)
+        publications.append(Publication(row, row, package))
         tables += [(name, decision.version, _tags(decision)) for decision in decisions]
+    factory.registry.channel.publish(publications, factory.ledger.heads())
     _insert(factory.tracking_uri, names, tables)
     promotable = tuple(_register(factory, folder, names[0], release, data) for data in ("one more", "another"))
     return Place(folder, names[0], (promotable[0], promotable[1]))

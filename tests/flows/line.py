@@ -116,13 +116,13 @@ def kill_run(folder: Path, after: str) -> None:
 
 
 def factory(
-    folder: Path, *arguments: str, text: str = "", code: int = 0, timeout: float = 300
+    folder: Path, *arguments: str, text: str = "", code: int = 0, timeout: float = 300, actor: str = "ann"
 ) -> subprocess.CompletedProcess[str]:
-    """Run the `factory` command in a folder and require an exit code."""
+    """Run the `factory` command in a folder, as `actor`, and require an exit code."""
     done = subprocess.run(
         _command(*arguments),
         cwd=folder,
-        env=_environment(),
+        env=_environment() | {"FACTORY_ACTOR": actor},
         input=text,
         capture_output=True,
         text=True,
@@ -133,9 +133,9 @@ def factory(
     return done
 
 
-def factory_json(folder: Path, *arguments: str, code: int = 0, timeout: float = 300) -> Any:
+def factory_json(folder: Path, *arguments: str, code: int = 0, timeout: float = 300, actor: str = "ann") -> Any:
     """Run a `factory` command with `--json` and parse what it prints."""
-    return json.loads(factory(folder, *arguments, "--json", code=code, timeout=timeout).stdout)
+    return json.loads(factory(folder, *arguments, "--json", code=code, timeout=timeout, actor=actor).stdout)
 
 
 def _command(*arguments: str) -> list[str]:

@@ -57,6 +57,32 @@ def test_everything_is_fresh_after_a_run(project: Path) -> None:
     assert again["seconds"] < 10
 
 
+def test_an_auditor_is_answered(project: Path) -> None:
+    """The ledger is whole, every cell of the matrix is served, and what was in production when is on record."""
+    audit = factory_json(project, "ledger", "verify")
+    assert (audit["whole"], audit["rows"]) == (True, {"base": 1, "brief": 1, "edit": 1, "rank": 1})
+    matrix = factory_json(project, "registry", "matrix")
+    assert matrix["holes"] == []
+    assert [list(one["versions"].values()) for one in matrix["features"]] == [[1], [1], [1]]
+    (promoted,) = factory_json(project, "history", "brief")
+    (served,) = factory_json(project, "registry", "at", promoted["time"], "brief")["production"]
+    assert (served["version"], served["current_base"], served["evidence"]) == (1, True, promoted["evidence"])
+    assert served["gate_report"]["digest"] == promoted["evidence"]
+    assert factory_json(project, "registry", "at", "2020-01-01T12:00", "brief")["production"] == []
+    factory(project, "registry", "at", "yesterday", "brief", code=2)
+
+
+def test_a_decision_that_was_not_carried_out_is_finished_by_the_next_run(project: Path) -> None:
+    (pointer,) = (project / ".factory/channel").glob("*/brief/production.json")
+    content = pointer.read_bytes()
+    pointer.unlink()
+    dry = factory_json(project, "promote", "brief", "1", "--reason", "look", "--dry-run")
+    assert (dry["would_write"], dry["stands"], dry["would_repair"]) == (None, 1, ["brief 1: promote"])
+    assert not pointer.exists()
+    assert factory_json(project, "run")["outcomes"] == []
+    assert pointer.read_bytes() == content
+
+
 def test_production_answers(project: Path) -> None:
     """`generate`, `export` and MLflow's own loader all serve what was promoted."""
     answered = json.loads(factory(project, "generate", "brief", "--json", text="please call today").stdout)
@@ -100,6 +126,21 @@ def test_a_changed_held_out_record_tests_the_same_version_again(project: Path) -
     assert states(project)["rank"] == "fresh"
 
 
+def test_a_run_asks_and_another_person_approves(project: Path) -> None:
+    recipe = project / "features/rank/recipe.yaml"
+    text = recipe.read_text("utf-8")
+    recipe.write_text(text.replace("rank: 4", "rank: 6") + "promotion: {approval: required}\n", "utf-8")
+    (outcome,) = factory_json(project, "run", "rank")["outcomes"]
+    assert (outcome["state"], outcome["version"]) == ("requested", 2)
+    (plan,) = factory_json(project, "plan", "rank")["features"]
+    assert (plan["state"], plan["production"], plan["request"]) == ("awaiting promotion", 1, 3)
+    assert "somebody else must approve it" in plan["blocked_by"]
+    assert factory_json(project, "run", "rank")["outcomes"] == []
+    factory(project, "approve", "rank", "2", "--reason", "my own", code=1)
+    assert factory_json(project, "approve", "rank", "2", "--reason", "read it", actor="ben")["actor"] == "ben"
+    assert states(project)["rank"] == "fresh"
+
+
 def test_a_rollback_is_not_undone_by_the_next_run(project: Path) -> None:
     factory(project, "rollback", "edit", "--reason", "users complain")
     assert states(project)["edit"] == "held"
@@ -128,8 +169,14 @@ def test_a_version_that_failed_its_gates_is_not_built_again(project: Path) -> No
 
 def test_another_base_makes_every_feature_stale(project: Path) -> None:
     make_tiny_base(project / "other", seed=1)
+    asked = factory_json(project, "plan", "--if-base", str(project / "other"))
+    assert asked["base"]["state"] == "stale"
+    assert {one["feature"]: one["state"] for one in asked["features"]} == dict.fromkeys(FEATURES, "stale")
+    assert min(one["cost_seconds"] for one in (asked["base"], *asked["features"])) > 0
+    assert factory_json(project, "plan")["base"]["state"] == "fresh", "asking changes nothing"
     outcome = factory_json(project, "base", "release", str(project / "other"))
     assert outcome["state"] == "promoted"
+    assert factory_json(project, "plan")["base"]["key"] == asked["base"]["key"]
     assert states(project) == dict.fromkeys(FEATURES, "stale")
     keys = {reason["key"] for one in factory_json(project, "plan")["features"] for reason in one["reasons"]}
     assert "base_release" in keys

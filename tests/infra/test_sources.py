@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from infra.base_sources.files import choose_files
 from infra.base_sources.wheel import extract
+from infra.canonical import digest_folder
 from infra.errors import FactoryError
-from infra.sources import fetch_base
+from infra.sources import base_digest, fetch_base
 from tests.servers import S3Server, commit_of, hub_server, s3_server
 from tests.tiny import make_tiny_base
 
@@ -182,6 +184,26 @@ def test_hub(hub: Path, tiny: Path, tmp_path: Path) -> None:
     assert by_commit.digest == second.digest
 
 
+def test_a_digest_is_known_without_fetching_the_weights(hub: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = digest_folder(tiny)
+    assert base_digest(str(tiny)) == expected
+    fetched: list[str] = []
+    download = HfApi.hf_hub_download
+
+    def watched(api: HfApi, repository: str, name: str, **more: Any) -> Any:
+        fetched.append(name)
+        return download(api, repository, name, **more)
+
+    monkeypatch.setattr(HfApi, "hf_hub_download", watched)
+    assert base_digest("hf://org/tiny") == expected
+    assert "config.json" in fetched
+    assert "model.safetensors" not in fetched
+    (hub / "generation_config.json").write_text("{}")
+    assert base_digest("hf://org/tiny@v2") != expected
+    with pytest.raises(FactoryError, match="no such folder"):
+        base_digest(str(tiny / "none"))
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -282,6 +304,6 @@ def test_s3_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     settings = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("infra.base_sources.bucket._ATTEMPTS", 1)
+    monkeypatch.setattr("infra.s3._ATTEMPTS", 1)
     with pytest.raises(FactoryError, match="check the network and AWS_ENDPOINT_URL"):
         fetch_base("s3://models/team/tiny", tmp_path / "base")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from adapters.device.client import Device
 from adapters.lineage import Lineage
 from registry import decisions
 from registry.catalog import Catalog, RunContent
-from registry.channel import Channel
+from registry.channel import open_channel
 from registry.ledger import Ledger
 from registry.projection import Registry
 from registry.promotion import promote_release
@@ -25,6 +26,10 @@ class Place:
     folder: Path
     registry: Registry
     uri: str
+
+    def device(self) -> Device:
+        """A device that follows this registry's channel."""
+        return Device(str(self.folder / "channel"), self.folder / "device", self.folder / "keys/roots/1.root.json")
 
     def release(self, name: str = "one", promote: bool = True, passed: bool = True) -> tuple[str, Path]:
         """Register a base release, and make it current."""
@@ -74,7 +79,7 @@ def open_place(empty_mlflow: Path) -> Callable[..., Place]:
         parts = (
             Ledger(ledger_url or f"sqlite:///{folder / 'ledger.db'}"),
             Catalog(uri, folder / "files"),
-            Channel(folder / "channel"),
+            open_channel(folder / "channel", folder / "keys"),
         )
         return Place(folder, Registry(*parts), uri)
 

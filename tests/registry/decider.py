@@ -22,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from infra.errors import FactoryError
 from registry import projection, promotion
 from registry.catalog import Catalog, RunContent
-from registry.channel import Channel
+from registry.channel import open_channel
 from registry.ledger import Ledger
 from registry.projection import Registry
 from tests.registry.samples import ACTOR, make_report
@@ -117,8 +117,8 @@ class _Steps:
 def _serve(connection: Connection, folder: str, url: str) -> None:
     place = Path(folder)
     uri = f"sqlite:///{place / 'mlflow.db'}"
-    parts = Ledger(url or f"sqlite:///{place / 'ledger.db'}"), Catalog(uri, place / "files"), Channel(place / "channel")
-    registry = Registry(*parts)
+    channel = open_channel(place / "channel", place / "keys")
+    registry = Registry(Ledger(url or f"sqlite:///{place / 'ledger.db'}"), Catalog(uri, place / "files"), channel)
     registry.catalog.releases()  # opens MLflow
     steps = _Steps(folder)
     while True:

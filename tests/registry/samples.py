@@ -60,11 +60,13 @@ def make_lineage(release: str, data: str = "one", evaluator: str = "one") -> Lin
     return Lineage(build, {"held_out": digest("held out"), "code.evaluation": digest(evaluator)})
 
 
-def make_package(folder: Path, release: tuple[str, Path], lineage: Lineage, seed: int = 0) -> PackageMetadata:
+def make_package(
+    folder: Path, release: tuple[str, Path], lineage: Lineage, seed: int = 0, feature: str = "summarization"
+) -> PackageMetadata:
     """A package of a random adapter in `folder/package`."""
     output = folder / "package"
     output.mkdir(parents=True)
-    facts = make_facts(release[0], digest_folder(release[1]), lineage)
+    facts = make_facts(release[0], digest_folder(release[1]), lineage, feature)
     return build_package(make_adapter(folder / "adapter", seed), output, facts)
 
 

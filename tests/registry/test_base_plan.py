@@ -39,7 +39,7 @@ def test_the_same_lineage_is_fresh() -> None:
 def test_another_lineage_is_stale_and_says_which_key() -> None:
     plan = plan_base(NEW, [row(1, "promote", OLD)])
     assert (plan.state, plan.needs_work) == ("stale", True)
-    assert plan.to_json()["reasons"] == [{"key": "base_model", "old": "a", "new": "c"}]
+    assert plan.to_json()["reasons"] == [{"key": "base_model", "old": "a", "new": "c", "changed": None}]
 
 
 def test_what_failed_its_gates_is_not_made_again() -> None:

@@ -34,7 +34,8 @@ def copy_of(template: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("ledger.db", "mlflow.db"):
         shutil.copyfile(template / name, folder / name)
-    shutil.copytree(template / "channel", folder / "channel")
+    for name in ("channel", "keys"):
+        shutil.copytree(template / name, folder / name)
     return folder
 
 
@@ -55,8 +56,11 @@ def require_agreement(state: dict[str, Any]) -> None:
     assert [row[0] for row in state["rows"]] == list(range(1, len(state["rows"]) + 1))
 
 
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("operation", ["promote", "rollback"])
-def test_killed_between_any_two_steps_the_next_command_repairs(template: Path, tmp_path: Path, operation: str) -> None:
+def test_killed_between_any_two_steps_the_next_command_repairs(
+    template: Path, tmp_path: Path, operation: str, every: int
+) -> None:
     arguments = {"version": 2} if operation == "promote" else {}
     before = tmp_path / "before"
     with decider(copy_of(template, before)) as process:
@@ -69,7 +73,7 @@ def test_killed_between_any_two_steps_the_next_command_repairs(template: Path, t
         require_agreement(after)
     assert steps >= (8 if operation == "promote" else 3), "the ledger's row, an alias, files of the channel"
     reached = set()
-    for step in range(1, steps + 1):
+    for step in range(1, steps + 1, every):
         folder = copy_of(before, tmp_path / f"killed-{step}")
         with decider(folder) as process, pytest.raises(Killed):
             process.ask(operation, die_before=step, **arguments)

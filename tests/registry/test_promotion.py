@@ -1,14 +1,15 @@
 """Promotions and rollbacks over the real MLflow, ledger and channel: checked first, then all three agree."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from adapters.device.base_package import verify_base_package
 from adapters.device.package import verify_package
 from infra.errors import CheckFailed, FactoryError
-from registry.channel import verify_release_package
+from registry.channel import Publication
 from registry.decisions import BASE, Decision
 from registry.ledger import LedgerConflict
 from registry.plan import plan_feature
@@ -34,7 +35,9 @@ def _agree(place: Place, release: tuple[str, Path], version: int, alias: str = "
     assert pointer is not None
     assert (row.version, pointer.version, _aliases(place)[alias]) == (version, version, version)
     assert (pointer.number, pointer.row, pointer.package) == (row.number, row.hash, row.package)
-    published = verify_package(place.registry.channel.package_folder(FEATURE, release[0], version))
+    rows = place.registry.ledger.rows()
+    assert place.registry.channel.anchored_heads() == {row.feature: (row.number, row.hash) for row in rows}
+    published = verify_package(place.device().pull(FEATURE, release[0]).folder)
     assert (published.version, published.digest) == (version, row.package)
     assert place.registry.ledger.verify() == []
 
@@ -146,13 +149,14 @@ def test_each_base_release_keeps_its_own_version(place: Place) -> None:
 
 def test_a_base_release_is_published_without_what_devices_do_not_need(place: Place) -> None:
     key, _ = place.release()
-    folder = place.registry.channel.base_folder(key)
-    files = verify_release_package(folder).files
+    folder = place.device().pull_base().folder
+    files = verify_base_package(folder).files
+    assert place.device().pull_base(key).downloaded == 0
     assert "model.aimodel/main.mlirb" in files
     assert "palettized.safetensors" not in files
     (folder / "model.aimodel/main.mlirb").write_text("other")
     with pytest.raises(FactoryError, match=r"not what manifest\.json promises"):
-        verify_release_package(folder)
+        verify_base_package(folder)
 
 
 def test_a_failed_base_release_is_not_promoted(place: Place) -> None:
@@ -183,11 +187,15 @@ def test_what_a_kill_left_undone_is_finished_by_the_next_command(
         evaluation_key=version.lineage.evaluation_key, package=version.package, evidence=version.evidence, **WHO,
     )  # fmt: skip
     row = place.registry.ledger.append(decision)
+    timestamp = place.folder / "channel/metadata/timestamp.json"
     if reached != "ledger":
         place.registry.catalog.set_production_aliases("adapter-summarization", {"production": 1})
     if reached == "package":
-        place.registry.channel.publish_adapter(place.registry.catalog.package_folder(version), row)
-        (place.folder / "channel" / release[0][:16] / FEATURE / "production.json").unlink()
+        # Everything is written but the timestamp, which devices begin with.
+        before = timestamp.read_bytes()
+        publication = Publication(row, row, place.registry.catalog.package_folder(version))
+        place.registry.channel.publish([publication], {FEATURE: (row.number, row.hash)})
+        timestamp.write_bytes(before)
     after = open_place(place.folder)
     assert repair(after.registry) == [f"{FEATURE} 1: promote"]
     _agree(after, release, 1)
@@ -207,9 +215,11 @@ def test_a_ledger_that_lost_its_last_rows_is_noticed(place: Place) -> None:
     release = place.release()
     for data in ("one", "two"):
         promote(place.registry, FEATURE, place.version(release, data).version, **WHO)
-    pointer = place.folder / "channel" / release[0][:16] / FEATURE / "production.json"
-    pointer.write_text(json.dumps(json.loads(pointer.read_text()) | {"number": 3, "row": "f" * 64}))
-    with pytest.raises(CheckFailed, match="follows decision 3, which the ledger does not have"):
+    with sa.create_engine(f"sqlite:///{place.folder / 'ledger.db'}").begin() as connection:
+        connection.execute(sa.text("DROP TRIGGER ledger_refuses_delete"))
+        connection.execute(sa.text("DELETE FROM ledger WHERE feature = :feature AND number = 2"), {"feature": FEATURE})
+    assert place.registry.ledger.verify() == []
+    with pytest.raises(CheckFailed, match="follows decision 2, which the ledger does not have"):
         repair(place.registry)
 
 
@@ -218,7 +228,7 @@ def test_a_late_writer_does_not_move_the_channel_back(place: Place) -> None:
     rows = [promote(place.registry, FEATURE, place.version(release, d).version, **WHO) for d in ("one", "two")]
     package = place.registry.catalog.package_folder(place.registry.catalog.version(FEATURE, 1))
     with pytest.raises(CheckFailed, match="follows decision 2 already"):
-        place.registry.channel.publish_adapter(package, rows[0])
+        place.registry.channel.publish([Publication(rows[0], rows[0], package)], {})
     _agree(place, release, 2)
 
 

@@ -1,0 +1,56 @@
+"""S3 through boto3: a client that retries, and its errors in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from infra.errors import FactoryError
+
+_ATTEMPTS = 5
+_REASONS = {
+    "NoSuchBucket": "no such bucket",
+    "AccessDenied": "access denied; check what the credentials may do there",
+    "403": "access denied; check the credentials and what they may do there",
+    "InvalidAccessKeyId": "unknown access key; check AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "wrong secret key; check AWS_SECRET_ACCESS_KEY",
+    "RequestTimeTooSkewed": "this machine's clock is off; set it",
+    "ExpiredToken": "the session's credentials have expired; renew them",
+}
+
+
+def open_client() -> Any:
+    """A client. Credentials come from where boto3 looks for them; AWS_ENDPOINT_URL names another server than Amazon's.
+
+    Calls are tried five times, with growing pauses (botocore's standard mode).
+    """
+    import boto3
+    from botocore.config import Config
+
+    # A session of its own: the default one would keep the credentials that it found first.
+    config = Config(retries={"mode": "standard", "total_max_attempts": _ATTEMPTS})
+    return boto3.Session().client("s3", config=config)
+
+
+@contextmanager
+def s3_errors(where: str) -> Iterator[None]:
+    """boto3's errors in the block, about `where`, as FactoryError."""
+    from boto3.exceptions import Boto3Error
+    from botocore import exceptions
+
+    try:
+        yield
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
+        raise FactoryError(
+            f"{where}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in AWS_PROFILE"
+        ) from None
+    except (exceptions.ClientError, Boto3Error) as error:
+        refused = error if isinstance(error, exceptions.ClientError) else error.__context__  # of a transfer in parts
+        code = error_code(refused) if isinstance(refused, exceptions.ClientError) else ""
+        raise FactoryError(f"{where}: {_REASONS.get(code, str(error))}") from None
+    except (exceptions.BotoCoreError, ValueError) as error:
+        raise FactoryError(f"{where}: {error}; check the network and AWS_ENDPOINT_URL") from None
+
+
+def error_code(error: Any) -> str:
+    """The code that S3 gave an error: `NoSuchKey`, `PreconditionFailed`; of a HEAD only the status, `404`."""
+    return str(error.response.get("Error", {}).get("Code", ""))

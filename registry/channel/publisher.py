@@ -1,0 +1,216 @@
+"""Publishing what the ledger decided: packages, pointers to them, and the ledger's heads, in one signed step.
+
+A feature's role lists what is in production, or rolled out, for each base release, and nothing else: a version that was
+taken out is no longer signed for, though its files stay. Base releases stay listed: a device may need an earlier one.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from tuf.api.metadata import TargetFile
+
+from adapters.device.base_package import MANIFEST, make_manifest
+from adapters.device.channel_layout import (
+    BASE,
+    POINTER,
+    TARGETS,
+    Pointer,
+    Rollout,
+    folder_of,
+    package_path,
+    pointer_path,
+    role_name,
+)
+from adapters.device.package import METADATA, stamp_version
+from infra.errors import CheckFailed, FactoryError
+from registry.chain import Head
+from registry.channel.keys import Keys
+from registry.channel.metadata import State
+from registry.channel.repository import Draft, Repository
+from registry.channel.stores import Store
+from registry.decisions import Row
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What devices with one base release are to get of a feature.
+
+    `production` is the row that put a version in production and `folder` that version's package (of `base`: the
+    release's folder); `rollout` the row that gives a share of the devices another version, with its package; `follows`
+    the last row that had a say.
+    """
+
+    follows: Row
+    production: Row
+    folder: Path
+    rollout: tuple[Row, Path] | None = None
+
+    def pointer(self) -> Pointer:
+        """The pointer that says so."""
+        row, rollout = self.production, None
+        if self.rollout is not None:
+            staged = self.rollout[0]
+            assert staged.share is not None
+            rollout = Rollout(version=staged.version, package=staged.package, share=staged.share)
+        return Pointer(
+            feature=row.feature,
+            base_release=row.base_release,
+            version=row.version,
+            package=row.package,
+            number=self.follows.number,
+            row=self.follows.hash,
+            rollout=rollout,
+        )
+
+
+class Channel:
+    """The channel in a store, signed with the keys of a folder."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self.repository = Repository(store, keys)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return self.repository.store.place
+
+    def start(self) -> None:
+        """Make keys and publish an empty channel, unless that was done."""
+        self.repository.commit(lambda draft, state: None)
+
+    def anchored_heads(self) -> dict[str, Head]:
+        """Number and hash of each feature's last ledger row that the channel was signed with.
+
+        Raises:
+            FactoryError: the channel was changed by somebody without its keys.
+        """
+        state = self.repository.state()
+        return state.heads if state else {}
+
+    def pointers(self) -> list[Pointer]:
+        """Every pointer that is published, `base` first."""
+        state = self.repository.published()
+        found = []
+        for name in state.delegated:
+            role = self.repository.role(state, name)
+            targets = role.signed.targets if role else {}
+            found += [self._read(info) for path, info in targets.items() if path.endswith(f"/{POINTER}")]
+        return sorted(found, key=lambda one: (one.feature != BASE, one.feature, one.base_release))
+
+    def pointer(self, feature: str, base_release: str) -> Pointer | None:
+        """What a feature's pointer for a base release (of `base`: the channel's) says, None if there is none.
+
+        Raises:
+            FactoryError: the channel was changed by somebody without its keys.
+        """
+        state = self.repository.state()
+        role = self.repository.role(state, role_name(feature)) if state else None
+        return self._pointer(role.signed.targets if role else {}, feature, base_release)
+
+    def publish(self, publications: Sequence[Publication], heads: Mapping[str, tuple[int, str]]) -> None:
+        """Publish packages and point to them, and anchor the ledger's heads: devices see all of it or nothing.
+
+        Doing so again changes nothing.
+
+        Raises:
+            CheckFailed: the channel follows a later row already, or one that the ledger does not have.
+            FactoryError: a package is damaged or is not the one that the ledger names, or the store refuses.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            prepared = []
+            for number, publication in enumerate(publications):
+                pointer = publication.pointer()
+                files = self._add_files(publication, Path(scratch) / str(number))
+                prepared.append((pointer, files | self._add_pointer(pointer, Path(scratch))))
+
+        def change(draft: Draft, state: State) -> None:
+            _anchor(draft, heads)
+            for pointer, files in prepared:
+                self._point(draft, state, pointer, files)
+
+        self.repository.commit(change)
+
+    def _add_files(self, publication: Publication, scratch: Path) -> dict[str, TargetFile]:
+        row = publication.production
+        if row.feature == BASE:
+            return self._add_release(publication.folder, row, scratch)
+        staged = [publication.rollout] if publication.rollout else []
+        files: dict[str, TargetFile] = {}
+        for of, folder in [(row, publication.folder), *staged]:
+            files |= self._add_adapter(folder, of, scratch / str(of.version))
+        return files
+
+    def _add_adapter(self, package: Path, row: Row, scratch: Path) -> dict[str, TargetFile]:
+        scratch.mkdir(parents=True)
+        metadata = stamp_version(package, scratch, row.version)
+        if metadata.digest != row.package:
+            raise FactoryError(
+                f"{package}: not the package that the ledger names ({row.feature} {row.version}); run again"
+            )
+        folder = package_path(row.feature, row.base_release, row.version)
+        return self._add({f"{folder}/{name}": scratch / name for name in (METADATA, *metadata.files)})
+
+    def _add_release(self, release_folder: Path, row: Row, scratch: Path) -> dict[str, TargetFile]:
+        scratch.mkdir(parents=True)
+        manifest = make_manifest(release_folder, row.base_release, row.version, row.package)
+        (scratch / MANIFEST).write_bytes(manifest.to_bytes())
+        folder = folder_of(BASE, row.base_release)
+        files = {f"{folder}/{name}": release_folder / name for name in manifest.files}
+        return self._add(files | {f"{folder}/{MANIFEST}": scratch / MANIFEST})
+
+    def _add_pointer(self, pointer: Pointer, scratch: Path) -> dict[str, TargetFile]:
+        path = scratch / f"{pointer.feature}-{pointer.base_release}.json"
+        path.write_text(json.dumps(pointer.model_dump(mode="json"), indent=2, sort_keys=True) + "\n", "utf-8")
+        return self._add({pointer_path(pointer.feature, pointer.base_release): path})
+
+    def _add(self, files: Mapping[str, Path]) -> dict[str, TargetFile]:
+        """Bring files to the store under names that carry their content; nothing names them yet."""
+        infos = {target: TargetFile.from_file(target, str(path)) for target, path in files.items()}
+        for target, info in infos.items():
+            self.repository.store.add_file(
+                f"{TARGETS}/{info.get_prefixed_paths()[0]}", files[target], info.hashes["sha256"]
+            )
+        return infos
+
+    def _point(self, draft: Draft, state: State, pointer: Pointer, files: Mapping[str, TargetFile]) -> None:
+        name = role_name(pointer.feature)
+        role = self.repository.role(state, name)
+        present = draft.targets.get(name, role.signed.targets if role else {})
+        before = self._pointer(present, pointer.feature, pointer.base_release)
+        if before is not None and before.number > pointer.number:
+            raise CheckFailed(
+                f"{pointer.feature}: the channel follows decision {before.number} already, not {pointer.number}; "
+                "run again"
+            )
+        own = f"{folder_of(pointer.feature, pointer.base_release)}/"
+        kept = {path: info for path, info in present.items() if pointer.feature == BASE or not path.startswith(own)}
+        wanted = kept | dict(files)
+        if wanted != present:
+            draft.targets[name] = wanted
+
+    def _pointer(self, targets: Mapping[str, TargetFile], feature: str, base_release: str) -> Pointer | None:
+        path = pointer_path(feature, base_release)
+        return self._read(targets[path]) if path in targets else None
+
+    def _read(self, info: TargetFile) -> Pointer:
+        try:
+            return Pointer.model_validate_json(self.repository.target(info))
+        except ValidationError as error:
+            raise FactoryError(f"{info.path}: signed, but no pointer ({error.errors()[0]['msg']})") from None
+
+
+def _anchor(draft: Draft, heads: Mapping[str, tuple[int, str]]) -> None:
+    """Move the anchored heads forward to the ledger's."""
+    for feature, (number, row) in heads.items():
+        known = draft.heads.get(feature)
+        if known is not None and known.number == number and known.hash != row:
+            raise CheckFailed(
+                f"{feature}: the channel follows another decision {number} than the ledger has; "
+                "bring the ledger back from its backup"
+            )
+        if known is None or known.number < number:
+            draft.heads[feature] = Head(number, row)

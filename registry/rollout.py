@@ -1,0 +1,116 @@
+"""Staged rollouts: a version goes to a share of the devices beside what is in production, then to more, or back.
+
+A step is a ledger row `rollout` with the share. The last step, to all devices, is a promotion like any other; a halt is
+a rollback to what is in production, so what was rolled out is held until `release-hold`. Which devices are among the
+share they decide themselves (`adapters/device/channel_layout.py`).
+"""
+
+from infra.errors import CheckFailed, FactoryError
+from registry import decisions, promotion
+from registry.checks import require_sound
+from registry.decisions import Decision, Row, Served
+from registry.projection import Registry, repair
+
+
+def start(
+    registry: Registry,
+    feature: str,
+    number: int,
+    share: float,
+    *,
+    actor: str,
+    reason: str,
+    force: bool = False,
+    approval_days: float | None = None,
+) -> Row:
+    """Give a version to a share of the devices (above 0, below 1), after the checks of a promotion.
+
+    Raises:
+        CheckFailed: as `registry.promotion.propose`, or the recipe asks for a second person.
+        FactoryError: nothing is in production for its base release, or the version is; another one is rolled out.
+    """
+    _require_part(share)
+    repair(registry)
+    proposal = promotion.propose(
+        registry, feature, number, actor=actor, reason=reason, force=force, approval_days=approval_days
+    )
+    decision = proposal.decision
+    if decision is None or decision.action == "request":
+        if decision is None and proposal.stands and proposal.stands.action != "request":
+            raise FactoryError(f"{feature} {number} is in production already; there is nothing to roll out")
+        raise CheckFailed(f"{feature}: its recipe asks for a second person; promote it, which asks, without --rollout")
+    present = _served(proposal.rows, decision.base_release)
+    if present is None or present.production.version == number:
+        raise FactoryError(
+            f"{feature} {number}: nothing else is in production for base release {decision.base_release[:12]}; "
+            "promote it without --rollout"
+        )
+    if present.rollout is not None and present.rollout.version != number:
+        raise FactoryError(
+            f"{feature} {present.rollout.version} is being rolled out; finish it (`factory rollout {feature} 100%`) or "
+            "halt it"
+        )
+    return _decide(
+        registry, decision.model_copy(update={"action": "rollout", "share": share, "replaced": None}), proposal.rows
+    )
+
+
+def step(registry: Registry, feature: str, share: float, *, actor: str, reason: str) -> Row:
+    """Give what is being rolled out to another share of the devices; with 1 it is promoted, and the rollout over.
+
+    Raises:
+        CheckFailed: as `registry.promotion.promote`, for the last step.
+        FactoryError: nothing is being rolled out for the current base release, or its package is damaged.
+    """
+    rows, present = _under_way(registry, feature)
+    assert present.rollout is not None
+    staged = present.rollout
+    if share == 1:
+        forced = bool(staged.overruled)
+        return promotion.promote(registry, feature, staged.version, actor=actor, reason=reason, force=forced)
+    _require_part(share)
+    require_sound(registry, registry.catalog.version(feature, staged.version))
+    return _decide(registry, _again(staged, action="rollout", share=share, actor=actor, reason=reason), rows)
+
+
+def halt(registry: Registry, feature: str, *, actor: str, reason: str) -> Row:
+    """Give all devices what is in production, and hold what was being rolled out.
+
+    Raises:
+        FactoryError: nothing is being rolled out for the current base release.
+    """
+    rows, present = _under_way(registry, feature)
+    assert present.rollout is not None
+    back = {"action": "roll back", "replaced": present.rollout.version, "share": None, "actor": actor, "reason": reason}
+    return _decide(registry, _again(present.production, **back), rows)
+
+
+def _under_way(registry: Registry, feature: str) -> tuple[list[Row], Served]:
+    repair(registry)
+    rows, current = registry.ledger.rows(feature), registry.ledger.current_release()
+    present = _served(rows, current.base_release) if current else None
+    if present is None or present.rollout is None:
+        raise FactoryError(
+            f"{feature}: nothing is being rolled out; `factory promote {feature} VERSION --rollout 5%` starts it"
+        )
+    return rows, present
+
+
+def _served(rows: list[Row], base_release: str) -> Served | None:
+    return next((one for one in decisions.served(rows) if one.production.base_release == base_release), None)
+
+
+def _again(row: Row, **changes: object) -> Decision:
+    """Another decision about the version of a row."""
+    return Decision.model_validate({name: getattr(row, name) for name in Decision.model_fields} | changes)
+
+
+def _decide(registry: Registry, decision: Decision, rows: list[Row]) -> Row:
+    row = registry.ledger.append(decision, expected_number=rows[-1].number if rows else 0)
+    repair(registry)
+    return row
+
+
+def _require_part(share: float) -> None:
+    if not 0 < share < 1:
+        raise FactoryError(f"a rollout begins with a part of the devices, above 0% and below 100%, not {share:.0%}")

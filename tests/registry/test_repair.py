@@ -1,0 +1,109 @@
+"""The ledger against the channel, and what is put right from it: every kind of damage, on the real MLflow."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from infra.errors import CheckFailed
+from registry.catalog import RunContent
+from registry.projection import repair_from_ledger, verify
+from registry.promotion import promote, rollback
+from tests.registry.conftest import Place
+from tests.registry.decider import FEATURE, WHO
+from tests.registry.samples import make_report
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, open_place: Callable[..., Place]) -> Place:
+    """A registry with versions 1 and 2 promoted, one after the other."""
+    place = open_place(tmp_path_factory.mktemp("repair") / "template")
+    release = place.release()
+    for data in ("one", "two"):
+        promote(place.registry, FEATURE, place.version(release, data).version, **WHO)
+    return place
+
+
+@pytest.fixture
+def place(template: Place, tmp_path: Path, open_place: Callable[..., Place]) -> Place:
+    """A copy that changes alone."""
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    for name in ("ledger.db", "mlflow.db"):
+        shutil.copyfile(template.folder / name, folder / name)
+    shutil.copytree(template.folder / "channel", folder / "channel")
+    return open_place(folder)
+
+
+def _pointer(place: Place) -> Path:
+    (found,) = (place.folder / "channel").glob(f"*/{FEATURE}/production.json")
+    return found
+
+
+def _in_database(place: Place, statement: str) -> None:
+    """What somebody with access to the database can do."""
+    with sa.create_engine(f"sqlite:///{place.folder / 'ledger.db'}").begin() as connection:
+        for action in ("update", "delete"):
+            connection.execute(sa.text(f"DROP TRIGGER IF EXISTS ledger_refuses_{action}"))
+        connection.execute(sa.text(statement))
+
+
+def test_a_ledger_whose_last_rows_were_cut_off_is_found_and_nothing_is_repaired_from_it(place: Place) -> None:
+    assert verify(place.registry) == []
+    _in_database(place, f"DELETE FROM ledger WHERE feature = '{FEATURE}' AND number = 2")
+    (finding,) = verify(place.registry)
+    assert str(finding).startswith(f"{FEATURE} row 1: the ledger ends here, rows up to 2 are cut off")
+    with pytest.raises(CheckFailed, match="bring it back from its backup"):
+        repair_from_ledger(place.registry)
+    with pytest.raises(CheckFailed, match="follows decision 2, which the ledger does not have"):
+        rollback(place.registry, FEATURE, **WHO)
+
+
+def test_a_feature_that_was_taken_out_as_a_whole_is_found(place: Place) -> None:
+    _in_database(place, f"DELETE FROM ledger WHERE feature = '{FEATURE}'")
+    (finding,) = verify(place.registry)
+    assert (finding.feature, finding.number) == (FEATURE, 0)
+
+
+def test_an_edited_row_is_found(place: Place) -> None:
+    _in_database(place, f"UPDATE ledger SET actor = 'somebody' WHERE feature = '{FEATURE}' AND number = 1")
+    assert [str(finding) for finding in verify(place.registry)] == [
+        f"{FEATURE} row 1: was changed after it was written"
+    ]
+
+
+def test_aliases_and_channel_are_put_right_whatever_was_done_to_them(place: Place) -> None:
+    registry = place.registry
+    model = f"adapter-{FEATURE}"
+    registry.catalog.set_production_aliases(model, {"production": 1, "production-old": 2})
+    pointer = _pointer(place)
+    pointer.write_text(json.dumps(json.loads(pointer.read_text()) | {"version": 1}))
+    shutil.rmtree(pointer.with_name("2"))
+    done = repair_from_ledger(registry)
+    assert sorted(done) == [
+        f"{model}: alias production 1 → 2",
+        f"{model}: alias production-old 2 → None",
+        f"{FEATURE}: pointer for base release {registry.ledger.rows(FEATURE)[0].base_release[:12]}",
+    ]
+    assert json.loads(pointer.read_text())["version"] == 2
+    assert pointer.with_name("2").is_dir()
+    assert repair_from_ledger(registry) == []
+
+
+def test_evidence_is_found_after_another_evaluation_replaced_it(place: Place) -> None:
+    catalog = place.registry.catalog
+    first = place.registry.ledger.rows(FEATURE)[0]
+    assert first.evidence == make_report().digest
+    version = catalog.version(FEATURE, 1)
+    again = make_report(figure=0.7)
+    run = catalog.log_run(FEATURE, "again", RunContent())
+    catalog.record_evaluation(version, run, version.lineage, again)
+    assert catalog.evidence(FEATURE, first.evidence) == make_report()
+    assert catalog.evidence(FEATURE, again.digest) == again
+    assert catalog.evidence(FEATURE, "f" * 64) is None
+    assert catalog.evidence("unknown", again.digest) is None
