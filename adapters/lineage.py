@@ -22,6 +22,7 @@ STAGE_MODULES = {
 }
 EVALUATION_MODULES = {
     "code.evaluation": "adapters.evaluation.evaluate",
+    "code.answers": "adapters.evaluation.answers",
     "code.generation": "adapters.inference.generator",
 }
 

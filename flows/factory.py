@@ -185,7 +185,16 @@ class Factory:
         records, refused = self.records(feature)
         lineage = lineage_of(recipe, records, key)
         settings = self.settings
-        return Job(recipe, records, refused, lineage, self.release(key), settings.device, settings.teacher_api_key)
+        return Job(
+            recipe,
+            records,
+            refused,
+            lineage,
+            self.release(key),
+            settings.device,
+            settings.teacher_api_key,
+            self.workspace.books,
+        )
 
     def production_package(self, feature: str) -> tuple["Version", Path]:
         """The version in production for the current base release, and its package, checked.

@@ -46,7 +46,7 @@ class System(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """The inputs of one feature's rebuild."""
+    """The inputs of one feature's rebuild; `books` is the folder of answers that were ever given, by system."""
 
     recipe: Recipe
     records: Sequence[Record]
@@ -55,6 +55,7 @@ class Job:
     release: Release
     device: str
     teacher_api_key: str
+    books: Path
 
     def data(self) -> Stage:
         """Validated records: training, unlabelled and held-out parts, quarantine, report, Data Docs."""
@@ -126,24 +127,38 @@ class Job:
         return Stage("package", {"release": self.release.digest, **self.lineage.build}, build)
 
     def answers(self, system: System, data: Path) -> Stage:
-        """What a system answers to the held-out items. Answered once: systems share answers by identity."""
+        """What a system answers to the held-out items. Nothing that it ever answered is generated again."""
 
         def build(output: Path, scratch: Path) -> None:
-            from adapters.evaluation.evaluate import write_answers
+            from adapters.evaluation.answers import write_answers
 
-            write_answers(open_generator(system, self.device), self.recipe, data / "held_out.jsonl", output)
+            write_answers(
+                lambda: open_generator(system, self.device), self.recipe, data / "held_out.jsonl", book, output
+            )
 
         base = system.release.base_digest if system.adapter is None else system.release.key
-        inputs = {"feature": self.recipe.feature, "base": base, "adapter": system.identity}
-        return Stage("answers", {**inputs, **self._keys("recipe.data"), **self.lineage.evaluation}, build)
+        answering = {"base": base, "adapter": system.identity, "code": self.lineage.evaluation["code.generation"]}
+        book = self.books / digest(answering)
+        inputs = {
+            "feature": self.recipe.feature,
+            "items_per_use_case": self.recipe.evaluation.items_per_use_case,
+            **answering,
+            **self._keys("recipe.data", "code.data"),
+            **{name: self.lineage.evaluation[name] for name in ("held_out", "code.answers")},
+        }
+        return Stage("answers", inputs, build)
 
     def evaluation(
-        self, answers: Mapping[str, tuple[str, Path]], megabytes: float, data: Path, reports: Mapping[str, Path]
+        self,
+        answers: Mapping[str, tuple[str, Path]],
+        measured: Mapping[str, float],
+        data: Path,
+        reports: Mapping[str, Path],
     ) -> Stage:
         """Scores, gates, samples, pictures and the report page.
 
-        `answers` maps each system's name to its answers' key and folder; `reports` are the stages' own reports by name
-        (training, data, synthesis), for the page.
+        `answers` maps each system's name to its answers' key and folder; `measured` are figures of the adapter itself;
+        `reports` the stages' own reports by name (training, data, synthesis), for the page.
         """
 
         def build(output: Path, scratch: Path) -> None:
@@ -151,11 +166,11 @@ class Job:
             from adapters.evaluation.report import Background, write_report
 
             folders = {name: folder for name, (_, folder) in answers.items()}
-            write_evaluation(self.recipe, data / "held_out.jsonl", folders, megabytes, output)
+            write_evaluation(self.recipe, data / "held_out.jsonl", folders, measured, output)
             write_report(output, Background(self.recipe.description, lineage=self.lineage.build, **reports))
 
         keys = {f"answers.{name}": key for name, (key, _) in answers.items()}
-        inputs = {"megabytes": megabytes, "reports": sorted(reports), **keys, **self.lineage.build}
+        inputs = {"measured": dict(measured), "reports": sorted(reports), **keys, **self.lineage.build}
         return Stage("evaluation", {**inputs, **self.lineage.evaluation}, build)
 
     def _keys(self, *names: str) -> dict[str, str]:

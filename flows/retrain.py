@@ -71,7 +71,7 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
     }
     answers = {name: watch.build(job.answers(system, data.path)) for name, system in systems.items()}
     folders = {name: (built.key, built.path) for name, built in answers.items()}
-    evaluation = watch.build(job.evaluation(folders, metadata.megabytes, data.path, reports))
+    evaluation = watch.build(job.evaluation(folders, {"adapter_mb": metadata.megabytes}, data.path, reports))
     report = GateReport.from_json((evaluation.path / "gates.json").read_text("utf-8"))
     outcome.judged(report)
     outcome.adapter_mb = metadata.megabytes
@@ -126,7 +126,7 @@ def register(
         params |= {f"{name}.{key}": value for key, value in (section.model_dump() if section else {}).items()}
     params["evaluation.metric"] = recipe.evaluation.metric
     params["data.version"] = factory.data.versions(recipe.feature)[-1].md5
-    metrics = dict(report.figures) | {f"seconds.{name}": value for name, value in seconds.items()}
+    metrics = report.metrics | {f"seconds.{name}": value for name, value in seconds.items()}
     series: dict[str, list[tuple[int, float]]] = {}
     if "training" in reports:
         steps = json.loads(reports["training"].read_text("utf-8"))["steps"]

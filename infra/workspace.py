@@ -39,6 +39,7 @@ class Workspace:
         self.data = root / "data"
         self.channel = root / "channel"
         self.artifacts = root / "artifacts"
+        self.books = root / "answers"
         self.prefect = root / "prefect"
         self._bases = root / "bases"
         for folder in (self.store.root, self.channel, self.artifacts, self.prefect, self._bases):

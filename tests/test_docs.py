@@ -19,7 +19,7 @@ from flows.cli.main import app
 from infra.settings import Settings
 from registry.decisions import Row
 from registry.plan import State
-from tests.flows.line import WORDS, factory, make_project
+from tests.flows.line import GATES, WORDS, factory, make_project
 from tests.tiny import make_tiny_base
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ SUBSTITUTES = {"hf://org/name": OTHER_BASE}
 EDITS = {
     "factory feature new replies": (
         "features/replies/recipe.yaml",
-        "  gates: {better_than_baseline_by: -1.0, worse_than_production_by: 1.0}\n",
+        GATES.format(margin=-1.0),
     )
 }
 REQUIRED = "required"

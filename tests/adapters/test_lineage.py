@@ -97,7 +97,7 @@ def test_changed_prompt_needs_a_build() -> None:
 
 
 def test_changed_gate_needs_an_evaluation_only() -> None:
-    gates = {"better_than_baseline_by": 0.1}
+    gates = {"better_than_baseline": {"value": 0.1}}
     assert changed(lineage(evaluation={"gates": gates})) == ([], ["recipe.evaluation"])
     assert changed(lineage(evaluation={"metric": "sari"})) == ([], ["recipe.evaluation"])
 

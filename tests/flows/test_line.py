@@ -113,7 +113,9 @@ def test_a_rollback_is_not_undone_by_the_next_run(project: Path) -> None:
 def test_a_version_that_failed_its_gates_is_not_built_again(project: Path) -> None:
     recipe = project / "features/brief/recipe.yaml"
     text = recipe.read_text("utf-8")
-    recipe.write_text(text.replace("better_than_baseline_by: -1.0", "better_than_baseline_by: 1.0"), "utf-8")
+    recipe.write_text(
+        text.replace("better_than_baseline: {value: -1.0}", "better_than_baseline: {value: 1.0}"), "utf-8"
+    )
     ran = factory_json(project, "run", "brief", code=1)
     (outcome,) = ran["outcomes"]
     assert (outcome["state"], outcome["passed"]) == ("rejected", False)
