@@ -138,6 +138,13 @@ def standard_gates(metric: Metric) -> dict[str, dict[str, Any]]:
     return gates
 
 
+class SuiteRule(Section):
+    """A suite that every candidate is put through, beside the feature's own items."""
+
+    files: dict[str, str] = Field(description="the suite's files by name; paths are relative to the feature's folder")
+    items: int = Field(default=100, gt=0)
+
+
 class EvaluationSection(Section):
     """How a candidate is tested on the held-out records.
 
@@ -149,6 +156,7 @@ class EvaluationSection(Section):
     costs: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(
         default={}, description="of a classifier's errors: true label → label taken for it → cost; 1 where unsaid"
     )
+    suites: dict[str, SuiteRule] = {}
     gates: dict[str, GateRule] = {}
 
     @model_validator(mode="before")
@@ -172,9 +180,11 @@ class EvaluationSection(Section):
     @model_validator(mode="after")
     def _gates_name_figures(self) -> "EvaluationSection":
         known = {"score", *FIGURES[self.metric], *MEASURED}
-        unknown = sorted({rule.metric for rule in self.gates.values()} - known)
+        named = {rule.metric for rule in self.gates.values() if rule.metric.split(".")[0] not in self.suites}
+        unknown = sorted(named - known)
         if unknown:
-            raise ValueError(f"gates: no metric {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+            told = ", ".join(sorted(known))
+            raise ValueError(f"gates: no metric {', '.join(unknown)}; there are: {told}, and SUITE.FIGURE of a suite")
         return self
 
 

@@ -14,9 +14,10 @@ from adapters.device.package import verify_package
 from adapters.evaluation.gates import GateReport
 from adapters.palettization.assemble import read_manifest
 from flows.factory import Factory, open_factory
-from flows.job import TRAINED_ON, Job, System
+from flows.job import TRAINED_ON, Job
 from flows.outcome import Outcome
 from flows.tasks import Stopwatch
+from flows.testing import champion, evaluate
 from infra.store import Built
 from registry import promotion
 from registry.catalog import RunContent
@@ -63,15 +64,8 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
         reports |= {"training": training.path / "training.json"}
         reports |= {"synthesis": synthesis.path / "report.json"} if synthesis else {}
     metadata = verify_package(package)
-    systems = {
-        "full_precision": System(job.release, None, "full precision"),
-        "baseline": System(job.release, job.release.folder / "recovery", "recovery adapter"),
-        "candidate": System(job.release, package, metadata.digest),
-        **champion(factory, plan),
-    }
-    answers = {name: watch.build(job.answers(system, data.path)) for name, system in systems.items()}
-    folders = {name: (built.key, built.path) for name, built in answers.items()}
-    evaluation = watch.build(job.evaluation(folders, {"adapter_mb": metadata.megabytes}, data.path, reports))
+    rivals = champion(factory, plan.feature, plan.base_release, plan.version)
+    evaluation = evaluate(factory, job, package, rivals, data.path, reports, watch.build)
     report = GateReport.from_json((evaluation.path / "gates.json").read_text("utf-8"))
     outcome.judged(report)
     outcome.adapter_mb = metadata.megabytes
@@ -80,19 +74,6 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
     return register(
         factory, job, package, report, evaluation, reports, [trained_on, data.path / "data_docs"], outcome.seconds
     )
-
-
-def champion(factory: Factory, plan: FeaturePlan) -> dict[str, System]:
-    """The production version as one more system to test, unless there is none or it is the candidate itself.
-
-    After a base update it is the version that serves the former release, on that release: what users have today.
-    """
-    serving = factory.serving(plan.feature, plan.base_release)
-    if serving is None or serving.version == plan.version:
-        return {}
-    version = factory.catalog.version(plan.feature, serving.version)
-    release = factory.release(version.base_release)
-    return {"production": System(release, factory.catalog.package_folder(version), version.package)}
 
 
 @task(task_run_name="dataset {job.recipe.feature}", cache_policy=NO_CACHE, persist_result=False)

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     "docs/architecture.md",
     "docs/benchmarks.md",
+    "docs/evaluation.md",
     "docs/features.md",
     "docs/production.md",
     "docs/words.md",
@@ -202,6 +203,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text("\n".join(["id,message,reply", *lines]) + "\n", "utf-8")
     added = [{"input": f"tomorow {word} is late", "target": f"tomorrow {word} is late"} for word in WORDS[:6]]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in added), "utf-8")
+    asked = [{"id": f"q{i}", "prompt": f"How do I stop the {word}?", "label": "safe"} for i, word in enumerate(WORDS)]
+    for name in ("adversarial.jsonl", "overrefusal.jsonl"):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in asked), "utf-8")
+    (folder / "held-out.txt").write_text("\n".join([" ".join(WORDS)] * 40), "utf-8")
     factory(folder, "run")
     return folder
 

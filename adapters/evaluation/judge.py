@@ -86,9 +86,9 @@ class _Court:
 
     def _absolute(self, name: str, rule: GateRule, metric: str, part: str) -> Gate:
         make = at_least if rule.comparison == "at_least" else at_most
-        if metric in MEASURED:
+        if metric in MEASURED or "." in metric:
             if metric not in self._measured:
-                raise FactoryError(f"gate {name}: {metric} was not measured")
+                raise FactoryError(f"gate {name}: {metric} was not measured; there are: {', '.join(self._measured)}")
             return make(name, self._measured[metric], rule.value, severity=rule.severity)
         values = self._candidate.values.get(metric, {})
         if part not in values:

@@ -47,6 +47,7 @@ GATES = """\
     better_than_trivial: {{value: -1.0}}
     not_worse_than_production: {{value: 1.0}}
     empty_answers_share: {{value: 1.0}}
+    speed: {{metric: seconds_ratio, comparison: at_most, value: 1000.0}}
 """
 SYNTHESIS = "synthesis: {candidates: 2, words: [1, 60], max_new_tokens: 8}\n"
 # The features of a project, by metric (ROUGE-L with synthesis, SARI, macro-F1), and the one use case of each.
