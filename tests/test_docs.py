@@ -207,6 +207,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("adversarial.jsonl", "overrefusal.jsonl"):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in asked), "utf-8")
     (folder / "held-out.txt").write_text("\n".join([" ".join(WORDS)] * 40), "utf-8")
+    verdict = {"item": "r1", "judge": "ana", "one": "candidate", "other": "baseline", "winner": "tie"}
+    (folder / "verdicts.jsonl").write_text(json.dumps(verdict) + "\n", "utf-8")
     factory(folder, "run")
     return folder
 

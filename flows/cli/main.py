@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from flows.cli import base, bench, data, evaluate, feature, registry, run, serve
+from flows.cli import base, bench, data, evaluate, feature, judge, registry, run, serve
 from infra.errors import FactoryError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ run.register(app)
 registry.register(app)
 serve.register(app)
 evaluate.register(app)
+judge.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(base.app, name="base")
 app.add_typer(feature.app, name="feature")
