@@ -58,7 +58,7 @@ def draw_scores(
     highest = max(scores[system][group] for system in systems for group in groups)
     for name, scheme in SCHEMES.items():
         figure, (bars, differences) = canvas(
-            scheme, height=0.9 + 0.27 * pitch * len(groups), ncols=2, width_ratios=(2.1, 1), sharey=True
+            scheme, height=0.9 + 0.27 * pitch * len(groups), ncols=2, width_ratios=(1.7, 1), sharey=True
         )
         for row, group in enumerate(groups):
             for place, system in enumerate(systems):
@@ -72,7 +72,7 @@ def draw_scores(
             apart = len(systems) / len(intervals[group])
             for place, (other, difference) in enumerate(intervals[group].items()):
                 y = row * pitch + (place + 0.5) * apart - 0.5
-                _draw_interval(differences, y, difference, f"against {NAMES[other]}", scheme)
+                _draw_interval(differences, y, difference, f"− {NAMES[other]}", scheme)
         plain(bars, scheme, None)
         plain(differences, scheme, "x")
         bars.set_yticks(
@@ -81,7 +81,7 @@ def draw_scores(
         bars.set_ylim(len(groups) * pitch - 0.8, -0.8)
         bars.set_xlim(0, max(highest, 0.01) * 1.42)
         bars.set_title(metric, loc="left", fontsize=10.5, color=scheme["quiet"])
-        differences.set_title("candidate − other, 95% intervals", loc="left", fontsize=10.5, color=scheme["quiet"])
+        differences.set_title("candidate − other, 95%", loc="left", fontsize=10.5, color=scheme["quiet"])
         differences.margins(x=0.22)
         differences.axvline(0, color=scheme["quiet"], linewidth=1, zorder=0)
         save(figure, folder / file_name("scores", name))

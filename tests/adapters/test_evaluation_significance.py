@@ -1,10 +1,6 @@
 """Statistics against theory, and against many tests of systems between which nothing differs."""
 
-import json
-import random
-from pathlib import Path
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +11,7 @@ from scipy.stats import binomtest
 from adapters.evaluation.comparison import Comparisons
 from adapters.evaluation.interval import Interval
 from adapters.evaluation.metrics_label import macro_f1
-from adapters.evaluation.scores import Scores, resampled, score
+from adapters.evaluation.scores import score
 from adapters.evaluation.significance import (
     detectable_effect,
     false_alarm_rate,
@@ -24,9 +20,8 @@ from adapters.evaluation.significance import (
     randomization_test,
 )
 from adapters.evaluation.statistics import resample, weighted_macro_f1, weighted_mean
-from adapters.recipe import Metric
-from adapters.records import Record
 from tests.adapters.evaluation_cases import recipe, record, said
+from tests.adapters.unchanged import stored, unchanged
 
 SEEDS = 200
 
@@ -108,35 +103,6 @@ def test_stated_rates_are_the_normal_distributions() -> None:
     assert false_alarm_rate(1.0, 1.96) == pytest.approx(0.5, abs=1e-4)
     assert false_alarm_rate(1.0, 0.0) == pytest.approx(0.975) and false_alarm_rate(0.0, 0.0) == 0.0
     assert false_alarm_rate(0.01, 0.05) < 0.002
-
-
-def stored(name: str) -> tuple[list[Record], Scores, Scores]:
-    """Items and two systems' scores by item as a real evaluation stored them, without any text."""
-    rows = json.loads((Path(__file__).parent / "stored_scores.json").read_text("utf-8"))[name]
-    chosen = [
-        record(f"n{at}", row["use_case"], f"text {at}", row.get("truth", "x")) for at, row in enumerate(rows["items"])
-    ]
-    return chosen, *(scores_from(rows["metric"], chosen, rows[side]) for side in ("one", "other"))
-
-
-def scores_from(metric: Metric, chosen: list[Record], side: list[Any]) -> Scores:
-    labels = side if metric == "macro_f1" else []
-    values = [float(a == b.targets[0]) for a, b in zip(side, chosen, strict=True)] if labels else side
-    counts = {item.use_case: sum(other.use_case == item.use_case for other in chosen) for item in chosen}
-    made = Scores(metric, {metric: values}, {}, labels, counts)
-    plain = resampled(chosen, made, metric, np.ones((1, len(chosen))))
-    made.values[metric] = {part: float(value[0]) for part, value in plain.items()}
-    return made
-
-
-def unchanged(chosen: list[Record], one: Scores, other: Scores, seed: int) -> tuple[Scores, Scores]:
-    """The two with each item's answers swapped or not: between what comes out nothing differs but chance."""
-    generator = random.Random(seed)
-    metric = one.metric
-    sides = (one.labels, other.labels) if one.labels else (one.per_item[metric], other.per_item[metric])
-    pairs = [(a, b) if generator.random() < 0.5 else (b, a) for a, b in zip(*sides, strict=True)]
-    left, right = ([pair[side] for pair in pairs] for side in (0, 1))
-    return scores_from(metric, chosen, left), scores_from(metric, chosen, right)
 
 
 @pytest.mark.parametrize("name", ["summarization", "writing", "notifications"])
