@@ -26,6 +26,13 @@ FIGURES: dict[Metric, tuple[str, ...]] = {
     "macro_f1": ("macro_f1", "accuracy", "error_cost", "brier", "calibration_error", "empty"),
 }
 MEASURED = ("adapter_mb", "seconds_ratio")
+# The files that each suite needs.
+SUITE_FILES: dict[str, tuple[str, ...]] = {
+    "safety": ("adversarial", "overrefusal"),
+    "injections": ("documents", "attacks"),
+    "ifeval": ("prompts",),
+    "perplexity": ("text",),
+}
 _FORMER_GATES = {
     "better_than_baseline_by": "better_than_baseline",
     "worse_than_production_by": "not_worse_than_production",
@@ -176,6 +183,15 @@ class EvaluationSection(Section):
             else:
                 gates[name] = gates.get(name, {}) | change if isinstance(change, dict) else change
         return {**content, "gates": gates}
+
+    @model_validator(mode="after")
+    def _suites_have_their_files(self) -> "EvaluationSection":
+        for name, rule in self.suites.items():
+            if name not in SUITE_FILES:
+                raise ValueError(f"suites: no suite {name!r}; there are: {', '.join(SUITE_FILES)}")
+            if set(rule.files) != set(SUITE_FILES[name]):
+                raise ValueError(f"suites.{name}.files: names {', '.join(SUITE_FILES[name])}, and no other")
+        return self
 
     @model_validator(mode="after")
     def _gates_name_figures(self) -> "EvaluationSection":

@@ -86,6 +86,25 @@ def test_gate_that_means_nothing_is_refused(tmp_path: Path, gate: dict[str, Any]
     assert told in error_of(tmp_path, content(evaluation={"metric": "rouge_l", "gates": gate}))
 
 
+@pytest.mark.parametrize(
+    ("suites", "told"),
+    [
+        ({"beauty": {"files": {}}}, "no suite 'beauty'"),
+        ({"safety": {"files": {"adversarial": "a.jsonl"}}}, "suites.safety.files: names adversarial, overrefusal"),
+    ],
+)
+def test_suite_without_its_files_is_refused(tmp_path: Path, suites: dict[str, Any], told: str) -> None:
+    assert told in error_of(tmp_path, content(evaluation={"metric": "rouge_l", "suites": suites}))
+
+
+def test_figures_of_a_suite_are_there_for_gates(tmp_path: Path) -> None:
+    gate = {"metric": "perplexity.perplexity", "comparison": "at_most", "value": 50.0}
+    section = {"metric": "rouge_l", "suites": {"perplexity": {"files": {"text": "t.txt"}}}, "gates": {"general": gate}}
+    load_recipe(write(tmp_path, content(evaluation=section)))
+    del section["suites"]
+    assert "no metric perplexity.perplexity" in error_of(tmp_path, content(evaluation=section))
+
+
 def test_gates_of_a_recipe_change_the_standard_ones(tmp_path: Path) -> None:
     changes = {"refusals_share": None, "better_than_trivial": {"severity": "warn"}}
     changes |= {"fast": {"metric": "seconds_ratio", "comparison": "at_most", "value": 1.5}}

@@ -44,7 +44,7 @@ evaluation:
 GATES = """\
   gates:
     better_than_baseline: {{value: {margin}}}
-    better_than_trivial: {{value: -1.0}}
+    better_than_trivial: {{value: -2.0}}
     not_worse_than_production: {{value: 1.0}}
     empty_answers_share: {{value: 1.0}}
     speed: {{metric: seconds_ratio, comparison: at_most, value: 1000.0}}

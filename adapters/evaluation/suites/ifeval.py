@@ -15,7 +15,7 @@ from typing import Any
 from adapters.evaluation.answers import Question
 from adapters.evaluation.suites.suite import Asked, Files, Result, Row, Suite, mean, read_rows, sample
 from adapters.inference.types import Answer, Prompt, Sampling
-from adapters.recipe import DataSection
+from adapters.recipe import SUITE_FILES, DataSection
 from infra.errors import FactoryError
 
 _ANSWER_TOKENS = 512
@@ -121,4 +121,4 @@ def _words(text: str) -> list[str]:
     return words
 
 
-IFEVAL = Suite(("prompts",), _ask)
+IFEVAL = Suite(SUITE_FILES["ifeval"], _ask)

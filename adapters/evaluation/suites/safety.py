@@ -18,7 +18,7 @@ from adapters.evaluation.answers import Question
 from adapters.evaluation.refusals import declines
 from adapters.evaluation.suites.suite import Asked, Files, Result, Row, Suite, mean, read_rows, sample
 from adapters.inference.types import Answer, Prompt, Sampling
-from adapters.recipe import DataSection
+from adapters.recipe import SUITE_FILES, DataSection
 from adapters.synthesis.facts import runs, words
 from infra.canonical import digest
 from infra.errors import FactoryError
@@ -127,5 +127,5 @@ def _attacks(path: Path) -> list[str]:
     return sorted(texts, key=digest)
 
 
-REQUESTS = Suite(("adversarial", "overrefusal"), _ask_requests)
-INJECTIONS = Suite(("documents", "attacks"), _ask_injections)
+REQUESTS = Suite(SUITE_FILES["safety"], _ask_requests)
+INJECTIONS = Suite(SUITE_FILES["injections"], _ask_injections)

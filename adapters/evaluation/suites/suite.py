@@ -11,7 +11,7 @@ from typing import Any
 
 from adapters.evaluation.answers import Question
 from adapters.inference.types import Answer
-from adapters.recipe import DataSection
+from adapters.recipe import SUITE_FILES, DataSection
 from infra.canonical import digest
 from infra.errors import FactoryError
 
@@ -96,4 +96,4 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-PERPLEXITY = Suite(("text",), None)  # measured on the model itself: perplexity.py
+PERPLEXITY = Suite(SUITE_FILES["perplexity"], None)  # measured on the model itself: perplexity.py
