@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from adapters.recipe import Recipe, Section
+from adapters.recipe import FIGURES, MEASURED, SUITE_FILES, Metric, Recipe, Section, standard_gates
 from flows.cli.main import app
 from infra.settings import Settings
 from registry.decisions import Row
@@ -157,6 +157,17 @@ def test_the_keys_of_a_recipe_are_as_documented() -> None:
     documented = defaults(section("docs/features.md", "Every key of a recipe"))
     assert documented == dict(recipe_keys(Recipe))
     assert list(documented) == [key for key, _ in recipe_keys(Recipe)]
+
+
+def test_gates_figures_and_suites_are_as_documented() -> None:
+    text = section("docs/evaluation.md", "Gates")
+    gates = {name: gate for metric in get_args(Metric) for name, gate in standard_gates(metric).items()}
+    assert {name for name in names(text) if name in gates} == set(gates)
+    named = set(re.findall(r"`([a-z_0-9]+)`", text))
+    assert {figure for figures in FIGURES.values() for figure in figures} | set(MEASURED) <= named
+    suites = {row[0].strip("`"): row[1] for row in rows(section("docs/evaluation.md", "Suites"))}
+    assert suites.keys() == SUITE_FILES.keys()
+    assert all(f"`{file}`" in suites[name] for name, files in SUITE_FILES.items() for file in files)
 
 
 def test_settings_are_as_documented() -> None:

@@ -19,7 +19,7 @@ from tests.benchmarks.common import Figure
 
 BROKEN = (shuffled, other_feature, half_corrupted, refusing)
 RETRAININGS = 10
-UNCHANGED = 200
+UNCHANGED = 500
 ROUNDS = 3
 
 
