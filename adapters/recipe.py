@@ -201,6 +201,10 @@ class EvaluationSection(Section):
         if unknown:
             told = ", ".join(sorted(known))
             raise ValueError(f"gates: no metric {', '.join(unknown)}; there are: {told}, and SUITE.FIGURE of a suite")
+        by_item = {"score", *FIGURES[self.metric]} - {"calibration_error"}
+        for name, rule in self.gates.items():
+            if rule.comparison not in ("at_least", "at_most") and rule.metric not in by_item:
+                raise ValueError(f"gates.{name}: {rule.metric} is no figure of single answers; use at_least or at_most")
         return self
 
 

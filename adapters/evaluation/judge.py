@@ -8,6 +8,7 @@ Notable choices:
 - A comparison with production passes over a feature that has none.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from adapters.evaluation.comparison import COSTS, Comparisons, Difference
@@ -81,7 +82,8 @@ class _Court:
             return BASE
         if rule.comparison == "better_than_trivial":
             sign = -1 if metric in COSTS else 1
-            return max(self._trivial, key=lambda name: sign * self._scores[name].values[metric][part])
+            known = {name: self._scores[name].values.get(metric, {}) for name in self._trivial}
+            return max(known, key=lambda name: sign * known[name].get(part, -sign * math.inf))
         return PRODUCTION if PRODUCTION in self._scores else None
 
     def _absolute(self, name: str, rule: GateRule, metric: str, part: str) -> Gate:

@@ -78,6 +78,7 @@ def test_values_out_of_range_are_named(tmp_path: Path, section: str, key: str, v
         ({"mine": {"value": 1.0}}, "evaluation.gates.mine.comparison: "),
         ({"mine": {"comparison": "at_least", "value": 1.0, "metric": "beauty"}}, "no metric beauty"),
         ({"mine": {"comparison": "at_least", "value": 1.0, "slice": "email"}}, "gates.mine.slice: 'email'"),
+        ({"mine": {"comparison": "better_than_base", "value": 0, "metric": "adapter_mb"}}, "use at_least or at_most"),
         ({"mine": 3}, "evaluation.gates.mine: "),
         ({"better_than_baseline_by": 0.1}, "{better_than_baseline: {value: 0.1}}"),
     ],
