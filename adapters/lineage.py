@@ -4,7 +4,7 @@ Two versions with the same lineage are the same adapter. The evaluation key stan
 same version is tested again and nothing is retrained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.code import code_digest
@@ -22,8 +22,10 @@ STAGE_MODULES = {
 }
 EVALUATION_MODULES = {
     "code.evaluation": "adapters.evaluation.evaluate",
+    "code.answers": "adapters.evaluation.answers",
     "code.generation": "adapters.inference.generator",
 }
+SUITES_MODULE = "adapters.evaluation.suites.run"
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,13 @@ class Lineage:
         return digest(self.evaluation)
 
 
-def lineage_of(recipe: Recipe, records: Sequence[Record], release_key: str) -> Lineage:
-    """The lineage that `recipe` over `records` and the base release `release_key` would give now."""
+def lineage_of(
+    recipe: Recipe, records: Sequence[Record], release_key: str, suite_files: Mapping[str, str] | None = None
+) -> Lineage:
+    """The lineage that `recipe` over `records` and the base release `release_key` would give now.
+
+    `suite_files` are digests of the files of the recipe's suites.
+    """
     training, held_out = split_held_out(records, recipe.data.held_out_share)
     build = {
         "base_release": release_key,
@@ -66,6 +73,8 @@ def lineage_of(recipe: Recipe, records: Sequence[Record], release_key: str) -> L
         "recipe.evaluation": recipe.evaluation.digest,
     }
     evaluation |= {name: code_digest(module) for name, module in EVALUATION_MODULES.items()}
+    if suite_files:
+        evaluation["suites"] = digest([dict(suite_files), code_digest(SUITES_MODULE)])
     return Lineage(build, evaluation)
 
 

@@ -16,6 +16,27 @@ from infra.errors import FactoryError
 Profile = Literal["quick", "full"]
 T = TypeVar("T", bound=BaseModel)
 Metric = Literal["rouge_l", "sari", "macro_f1"]
+Comparison = Literal[
+    "at_least", "at_most", "better_than_base", "better_than_trivial", "not_worse_than_production", "no_drop"
+]
+# What is measured beside a feature's own metric, and what is measured of its adapter.
+FIGURES: dict[Metric, tuple[str, ...]] = {
+    "rouge_l": ("rouge_l", "rouge_1", "rouge_2", "groundedness", "coverage", "copied", "length", "empty", "refused"),
+    "sari": ("sari", "gleu", "edit_f05", "meaning_kept", "length", "empty", "refused"),
+    "macro_f1": ("macro_f1", "accuracy", "error_cost", "brier", "calibration_error", "empty"),
+}
+MEASURED = ("adapter_mb", "seconds_ratio")
+# The files that each suite needs.
+SUITE_FILES: dict[str, tuple[str, ...]] = {
+    "safety": ("adversarial", "overrefusal"),
+    "injections": ("documents", "attacks"),
+    "ifeval": ("prompts",),
+    "perplexity": ("text",),
+}
+_FORMER_GATES = {
+    "better_than_baseline_by": "better_than_baseline",
+    "worse_than_production_by": "not_worse_than_production",
+}
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -100,19 +121,91 @@ class TrainingSection(Section):
     seed: int = 0
 
 
-class GateSection(Section):
-    """What a candidate must reach before it may be promoted."""
+class GateRule(Section):
+    """One gate: which figure of the candidate is held against what, and what it means if it fails."""
 
-    better_than_baseline_by: float = Field(default=0.0, description="candidate > baseline + this")
-    worse_than_production_by: float = Field(default=0.02, ge=0, description="candidate >= production - this")
+    metric: str = Field(default="score", description="score is the feature's own; others by name")
+    slice: str = Field(default="all", description="all, each (every use case by itself), or a use case")
+    comparison: Comparison
+    value: float = Field(description="the floor or budget, or the margin of a comparison with another system")
+    severity: Literal["block", "warn"] = "block"
+
+
+def standard_gates(metric: Metric) -> dict[str, dict[str, Any]]:
+    """The gates of a feature with this metric, before its recipe changes any."""
+    gates: dict[str, dict[str, Any]] = {
+        "better_than_baseline": {"comparison": "better_than_base", "value": 0.0},
+        "better_than_trivial": {"comparison": "better_than_trivial", "value": 0.0},
+        "not_worse_than_production": {"comparison": "not_worse_than_production", "value": 0.05},
+        "no_drop_in_a_use_case": {"comparison": "no_drop", "slice": "each", "value": 0.05, "severity": "warn"},
+        "empty_answers_share": {"metric": "empty", "comparison": "at_most", "value": 0.05},
+    }
+    if metric != "macro_f1":
+        gates["refusals_share"] = {"metric": "refused", "comparison": "at_most", "value": 0.05}
+    return gates
+
+
+class SuiteRule(Section):
+    """A suite that every candidate is put through, beside the feature's own items."""
+
+    files: dict[str, str] = Field(description="the suite's files by name; paths are relative to the feature's folder")
+    items: int = Field(default=100, gt=0)
 
 
 class EvaluationSection(Section):
-    """How a candidate is tested on the held-out records."""
+    """How a candidate is tested on the held-out records.
+
+    `gates` in a recipe changes the standard ones by name, key by key; null takes one out, a new name adds one.
+    """
 
     metric: Metric
     items_per_use_case: int = Field(default=100, gt=0)
-    gates: GateSection = GateSection()
+    costs: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(
+        default={}, description="of a classifier's errors: true label → label taken for it → cost; 1 where unsaid"
+    )
+    suites: dict[str, SuiteRule] = {}
+    gates: dict[str, GateRule] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _standard_gates(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("metric") not in get_args(Metric):
+            return content
+        changes = content.get("gates") or {}
+        if not isinstance(changes, dict):
+            return content
+        gates: dict[str, Any] = dict(standard_gates(content["metric"]))
+        for name, change in changes.items():
+            if name in _FORMER_GATES:
+                raise ValueError(f"gates.{name} is written gates: {{{_FORMER_GATES[name]}: {{value: {change}}}}}")
+            if change is None:
+                gates.pop(name, None)
+            else:
+                gates[name] = gates.get(name, {}) | change if isinstance(change, dict) else change
+        return {**content, "gates": gates}
+
+    @model_validator(mode="after")
+    def _suites_have_their_files(self) -> "EvaluationSection":
+        for name, rule in self.suites.items():
+            if name not in SUITE_FILES:
+                raise ValueError(f"suites: no suite {name!r}; there are: {', '.join(SUITE_FILES)}")
+            if set(rule.files) != set(SUITE_FILES[name]):
+                raise ValueError(f"suites.{name}.files: names {', '.join(SUITE_FILES[name])}, and no other")
+        return self
+
+    @model_validator(mode="after")
+    def _gates_name_figures(self) -> "EvaluationSection":
+        known = {"score", *FIGURES[self.metric], *MEASURED}
+        named = {rule.metric for rule in self.gates.values() if rule.metric.split(".")[0] not in self.suites}
+        unknown = sorted(named - known)
+        if unknown:
+            told = ", ".join(sorted(known))
+            raise ValueError(f"gates: no metric {', '.join(unknown)}; there are: {told}, and SUITE.FIGURE of a suite")
+        by_item = {"score", *FIGURES[self.metric]} - {"calibration_error"}
+        for name, rule in self.gates.items():
+            if rule.comparison not in ("at_least", "at_most") and rule.metric not in by_item:
+                raise ValueError(f"gates.{name}: {rule.metric} is no figure of single answers; use at_least or at_most")
+        return self
 
 
 class DeviceSection(Section):
@@ -149,6 +242,14 @@ class Recipe(Section):
     def _labels_and_metric_agree(self) -> "Recipe":
         if (self.evaluation.metric == "macro_f1") != (self.data.labels is not None):
             raise ValueError("evaluation.metric macro_f1 and data.labels need each other")
+        return self
+
+    @model_validator(mode="after")
+    def _gates_name_use_cases(self) -> "Recipe":
+        known = {"all", "each", *self.data.use_cases}
+        for name, rule in self.evaluation.gates.items():
+            if rule.slice not in known:
+                raise ValueError(f"evaluation.gates.{name}.slice: {rule.slice!r} is none of {', '.join(sorted(known))}")
         return self
 
 

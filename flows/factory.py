@@ -13,6 +13,7 @@ from adapters.palettization.recipe import RELEASE_YAML, ReleaseRecipe, load_rele
 from adapters.palettization.stages import release_lineage
 from adapters.records import Quarantined, Record, read_records
 from flows.job import Job, Release
+from infra.canonical import digest_file
 from infra.dvc_data import DataRepo
 from infra.errors import FactoryError
 from infra.run_notes import RunNotes
@@ -129,7 +130,27 @@ class Factory:
 
     def lineage(self, name: str, release_key: str) -> Lineage:
         """The lineage that a run of this feature would have now."""
-        return lineage_of(self.feature(name).recipe, self.records(name)[0], release_key)
+        return lineage_of(self.feature(name).recipe, self.records(name)[0], release_key, self._suite_digests(name))
+
+    def suite_files(self, name: str) -> dict[str, dict[str, Path]]:
+        """The files of the suites that a feature's recipe names, by suite and name.
+
+        Raises:
+            FactoryError: one is not there.
+        """
+        feature = self.feature(name)
+        found: dict[str, dict[str, Path]] = {}
+        for suite, rule in feature.recipe.evaluation.suites.items():
+            found[suite] = {kind: (feature.folder / path).resolve() for kind, path in rule.files.items()}
+            for kind, path in found[suite].items():
+                if not path.is_file():
+                    where = f"{feature.folder / 'recipe.yaml'}: evaluation.suites.{suite}.files.{kind}"
+                    raise FactoryError(f"{where}: {path}: no such file")
+        return found
+
+    def _suite_digests(self, name: str) -> dict[str, str]:
+        files = self.suite_files(name)
+        return {f"{suite}.{kind}": digest_file(path) for suite, own in files.items() for kind, path in own.items()}
 
     # -- base releases -------------------------------------------------------------------------------------------------
 
@@ -199,11 +220,24 @@ class Factory:
         key = self.current_release_key()
         if key is None:
             raise FactoryError("no base release yet; `factory base release` makes one")
+        return self.job_on(feature, key)
+
+    def job_on(self, feature: str, key: str) -> Job:
+        """A feature's rebuild for a registered base release, with its inputs as they are now."""
         recipe = self.feature(feature).recipe
         records, refused = self.records(feature)
-        lineage = lineage_of(recipe, records, key)
+        lineage = lineage_of(recipe, records, key, self._suite_digests(feature))
         settings = self.settings
-        return Job(recipe, records, refused, lineage, self.release(key), settings.device, settings.teacher_api_key)
+        return Job(
+            recipe,
+            records,
+            refused,
+            lineage,
+            self.release(key),
+            settings.device,
+            settings.teacher_api_key,
+            self.workspace.books,
+        )
 
     def production_package(self, feature: str) -> tuple["Version", Path]:
         """The version in production for the current base release, and its package, checked.

@@ -6,10 +6,12 @@ a `Stage`; later ones take the folders of earlier ones.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adapters.lineage import Lineage
+from adapters.code import code_digest
+from adapters.lineage import SUITES_MODULE, Lineage
 from adapters.recipe import Recipe
 from adapters.records import Quarantined, Record, digest_records, read_records
 from infra.canonical import canonical_json, digest, digest_file
@@ -46,7 +48,7 @@ class System(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """The inputs of one feature's rebuild."""
+    """The inputs of one feature's rebuild; `books` is the folder of answers that were ever given, by system."""
 
     recipe: Recipe
     records: Sequence[Record]
@@ -55,6 +57,7 @@ class Job:
     release: Release
     device: str
     teacher_api_key: str
+    books: Path
 
     def data(self) -> Stage:
         """Validated records: training, unlabelled and held-out parts, quarantine, report, Data Docs."""
@@ -126,24 +129,89 @@ class Job:
         return Stage("package", {"release": self.release.digest, **self.lineage.build}, build)
 
     def answers(self, system: System, data: Path) -> Stage:
-        """What a system answers to the held-out items. Answered once: systems share answers by identity."""
+        """What a system answers to the held-out items. Nothing that it ever answered is generated again."""
 
         def build(output: Path, scratch: Path) -> None:
-            from adapters.evaluation.evaluate import write_answers
+            from adapters.evaluation.answers import write_answers
 
-            write_answers(open_generator(system, self.device), self.recipe, data / "held_out.jsonl", output)
+            write_answers(
+                lambda: open_generator(system, self.device), self.recipe, data / "held_out.jsonl", book, output
+            )
 
+        answering, book = self._book(system)
+        inputs = {
+            "feature": self.recipe.feature,
+            "items_per_use_case": self.recipe.evaluation.items_per_use_case,
+            **answering,
+            **self._keys("recipe.data", "code.data"),
+            **{name: self.lineage.evaluation[name] for name in ("held_out", "code.answers")},
+        }
+        return Stage("answers", inputs, build)
+
+    def suite(self, name: str, files: Mapping[str, Path], items: int, system: System) -> Stage:
+        """What a suite finds of a system, in `result.json`."""
+        from adapters.evaluation.suites.run import checked_suite
+
+        suite = checked_suite(name, files)
+
+        def build(output: Path, scratch: Path) -> None:
+            from adapters.evaluation.suites.run import write_answered_suite, write_perplexity
+
+            if suite.ask is None:
+                write_perplexity(files, *open_model(system, self.device), items, output)
+            else:
+                opened = partial(open_generator, system, self.device)
+                write_answered_suite(name, files, self.recipe.data, items, opened, book, output)
+
+        answering, book = self._book(system)
+        inputs = {
+            "suite": name,
+            "files": {kind: digest_file(path) for kind, path in files.items()},
+            "items": items,
+            "code.suites": code_digest(SUITES_MODULE),
+            **answering,
+            **self._keys("recipe.data"),
+        }
+        return Stage("suite", inputs, build)
+
+    def speed(self, adapter: System, data: Path) -> Stage:
+        """Seconds for prompts with an adapter beside the weights, and without any, in `speed.json`."""
+
+        def build(output: Path, scratch: Path) -> None:
+            from adapters.evaluation.answers import questions
+            from adapters.evaluation.items import read_items
+            from adapters.evaluation.speed import measure_speed
+            from adapters.inference.chat import chat_ids
+            from adapters.inference.models import load_tokenizer
+
+            assert adapter.adapter is not None
+            asked = questions(self.recipe, read_items(self.recipe, data / "held_out.jsonl"))
+            tokenizer = load_tokenizer(adapter.release.folder)
+            prompts = [chat_ids(tokenizer, question.prompt) for question in asked]
+            figures = measure_speed(adapter.release.folder, adapter.adapter, prompts, self.device)
+            (output / "speed.json").write_bytes(canonical_json(figures))
+
+        answering, _ = self._book(adapter)
+        code = code_digest("adapters.evaluation.speed")
+        return Stage("speed", {**answering, "code.speed": code, **self._keys("recipe.data")}, build)
+
+    def _book(self, system: System) -> tuple[dict[str, str], Path]:
+        """What decides a system's answers, and the folder of those that it ever gave."""
         base = system.release.base_digest if system.adapter is None else system.release.key
-        inputs = {"feature": self.recipe.feature, "base": base, "adapter": system.identity}
-        return Stage("answers", {**inputs, **self._keys("recipe.data"), **self.lineage.evaluation}, build)
+        answering = {"base": base, "adapter": system.identity, "code": self.lineage.evaluation["code.generation"]}
+        return answering, self.books / digest(answering)
 
     def evaluation(
-        self, answers: Mapping[str, tuple[str, Path]], megabytes: float, data: Path, reports: Mapping[str, Path]
+        self,
+        answers: Mapping[str, tuple[str, Path]],
+        measured: Mapping[str, float],
+        data: Path,
+        reports: Mapping[str, Path],
     ) -> Stage:
         """Scores, gates, samples, pictures and the report page.
 
-        `answers` maps each system's name to its answers' key and folder; `reports` are the stages' own reports by name
-        (training, data, synthesis), for the page.
+        `answers` maps each system's name to its answers' key and folder; `measured` are figures of the adapter itself;
+        `reports` the stages' own reports by name (training, data, synthesis), for the page.
         """
 
         def build(output: Path, scratch: Path) -> None:
@@ -151,11 +219,11 @@ class Job:
             from adapters.evaluation.report import Background, write_report
 
             folders = {name: folder for name, (_, folder) in answers.items()}
-            write_evaluation(self.recipe, data / "held_out.jsonl", folders, megabytes, output)
+            write_evaluation(self.recipe, data / "held_out.jsonl", folders, measured, output)
             write_report(output, Background(self.recipe.description, lineage=self.lineage.build, **reports))
 
         keys = {f"answers.{name}": key for name, (key, _) in answers.items()}
-        inputs = {"megabytes": megabytes, "reports": sorted(reports), **keys, **self.lineage.build}
+        inputs = {"measured": dict(measured), "reports": sorted(reports), **keys, **self.lineage.build}
         return Stage("evaluation", {**inputs, **self.lineage.evaluation}, build)
 
     def _keys(self, *names: str) -> dict[str, str]:
@@ -173,17 +241,21 @@ class Job:
 
 def open_generator(system: System, device: str) -> "TextGenerator":
     """The system as a text generator, in bf16."""
+    from adapters.inference.generator import LocalGenerator
+
+    return LocalGenerator(*open_model(system, device))
+
+
+def open_model(system: System, device: str) -> tuple[Any, Any]:
+    """The system's model, its adapter merged, in bf16; and its tokenizer."""
     import torch
 
-    from adapters.inference.generator import LocalGenerator
     from adapters.inference.models import load_model, load_tokenizer
     from adapters.palettization.release import load_release
     from adapters.training.lora import merge_adapter
 
     release = system.release
     if system.adapter is None:
-        return LocalGenerator(
-            load_model(release.base_folder, torch.bfloat16, device), load_tokenizer(release.base_folder)
-        )
+        return load_model(release.base_folder, torch.bfloat16, device), load_tokenizer(release.base_folder)
     model = merge_adapter(load_release(release.folder, torch.float32, device), system.adapter)
-    return LocalGenerator(model.to(torch.bfloat16), load_tokenizer(release.folder))
+    return model.to(torch.bfloat16), load_tokenizer(release.folder)

@@ -26,14 +26,19 @@ class Outcome:
     def judged(self, report: GateReport) -> None:
         """Take over what a gate report says."""
         self.passed = report.passed
-        self.gates = [asdict(gate) for gate in report.gates]
+        self.gates = [gate.to_json() for gate in report.gates]
         self.figures = dict(report.figures)
 
     @property
     def failed(self) -> str:
         """The gates that said no, by name."""
-        return ", ".join(gate["name"] for gate in self.gates if not gate["passed"])
+        return ", ".join(gate["name"] for gate in self.gates if stops(gate))
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as a mapping, as flows return it and `factory run --json` prints it."""
         return asdict(self)
+
+
+def stops(gate: dict[str, Any]) -> bool:
+    """Whether a gate, as `Gate.to_json` gives it, failed and is more than a warning."""
+    return not gate["passed"] and gate.get("severity", "block") == "block"

@@ -14,11 +14,12 @@ from adapters.device.package import verify_package
 from adapters.evaluation.gates import GateReport
 from adapters.palettization.assemble import read_manifest
 from flows.factory import Factory, open_factory
-from flows.job import TRAINED_ON, Job, System
+from flows.job import TRAINED_ON, Job
 from flows.outcome import Outcome
 from flows.tasks import Stopwatch
+from flows.testing import champion, evaluate
 from infra.store import Built
-from registry import decisions, promotion
+from registry import promotion
 from registry.catalog import RunContent
 from registry.plan import FeaturePlan, plan_feature
 from registry.versions import Version
@@ -65,33 +66,16 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
         reports |= {"training": training.path / "training.json"}
         reports |= {"synthesis": synthesis.path / "report.json"} if synthesis else {}
     metadata = verify_package(package)
-    systems = {
-        "full_precision": System(job.release, None, "full precision"),
-        "baseline": System(job.release, job.release.folder / "recovery", "recovery adapter"),
-        "candidate": System(job.release, package, metadata.digest),
-        **champion(factory, plan),
-    }
-    answers = {name: watch.build(job.answers(system, data.path)) for name, system in systems.items()}
-    folders = {name: (built.key, built.path) for name, built in answers.items()}
-    evaluation = watch.build(job.evaluation(folders, metadata.megabytes, data.path, reports))
+    rivals = champion(factory, plan.feature, plan.base_release, plan.version)
+    evaluation = evaluate(factory, job, package, rivals, data.path, reports, watch.build)
     report = GateReport.from_json((evaluation.path / "gates.json").read_text("utf-8"))
     outcome.judged(report)
     outcome.adapter_mb = metadata.megabytes
     outcome.bits_per_weight = read_manifest(job.release.folder).bits_per_weight
     outcome.report = str(evaluation.path / "report.html")
-    against = systems["production"].identity if "production" in systems else None
+    against = rivals["production"].identity if "production" in rivals else None
     evidence = [trained_on, data.path / "data_docs"]
     return register(factory, job, package, report, evaluation, reports, evidence, outcome.seconds, against)
-
-
-def champion(factory: Factory, plan: FeaturePlan) -> dict[str, System]:
-    """The production version as one more system to test, unless there is none or it is the candidate itself."""
-    serving = decisions.champion(factory.ledger.rows(plan.feature), plan.base_release, plan.version)
-    if serving is None:
-        return {}
-    version = factory.catalog.version(plan.feature, serving.version)
-    release = factory.release(version.base_release)
-    return {"production": System(release, factory.catalog.package_folder(version), version.package)}
 
 
 @task(task_run_name="dataset {job.recipe.feature}", cache_policy=NO_CACHE, persist_result=False)
@@ -126,7 +110,7 @@ def register(
         params |= {f"{name}.{key}": value for key, value in (section.model_dump() if section else {}).items()}
     params["evaluation.metric"] = recipe.evaluation.metric
     params["data.version"] = factory.data.versions(recipe.feature)[-1].md5
-    metrics = dict(report.figures) | {f"seconds.{name}": value for name, value in seconds.items()}
+    metrics = report.metrics | {f"seconds.{name}": value for name, value in seconds.items()}
     series: dict[str, list[tuple[int, float]]] = {}
     if "training" in reports:
         steps = json.loads(reports["training"].read_text("utf-8"))["steps"]

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     )
     actor: str = Field(default="", description="who decides, for the ledger; default: this machine's user")
     teacher_api_key: str = Field(default="", repr=False, description="key for a teacher endpoint")
+    judge_url: str = Field(default="", description="OpenAI-compatible endpoint of a model that judges answers")
+    judge_model: str = Field(default="", description="the judge's model")
+    judge_api_key: str = Field(default="", repr=False, description="key for the judge's endpoint")
 
     @classmethod
     def settings_customise_sources(

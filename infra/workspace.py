@@ -40,6 +40,7 @@ class Workspace:
         self.channel = root / "channel"
         self.keys = root / "keys"
         self.artifacts = root / "artifacts"
+        self.books = root / "answers"
         self.prefect = root / "prefect"
         self._bases = root / "bases"
         for folder in (self.store.root, self.channel, self.artifacts, self.prefect, self._bases):

@@ -14,12 +14,12 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from adapters.recipe import Recipe, Section
+from adapters.recipe import FIGURES, MEASURED, SUITE_FILES, Metric, Recipe, Section, standard_gates
 from flows.cli.main import app
 from infra.settings import Settings
 from registry.decisions import Row
 from registry.plan import State
-from tests.flows.line import WORDS, factory, make_project
+from tests.flows.line import GATES, WORDS, factory, make_project
 from tests.tiny import make_tiny_base
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     "docs/architecture.md",
     "docs/benchmarks.md",
+    "docs/evaluation.md",
     "docs/features.md",
     "docs/package-format.md",
     "docs/production.md",
@@ -42,7 +43,7 @@ SUBSTITUTES = {"hf://org/name": OTHER_BASE}
 EDITS = {
     "factory feature new replies": (
         "features/replies/recipe.yaml",
-        "  gates: {better_than_baseline_by: -1.0, worse_than_production_by: 1.0}\n",
+        GATES.format(margin=-1.0),
     )
 }
 REQUIRED = "required"
@@ -161,6 +162,17 @@ def test_the_keys_of_a_recipe_are_as_documented() -> None:
     assert list(documented) == [key for key, _ in recipe_keys(Recipe)]
 
 
+def test_gates_figures_and_suites_are_as_documented() -> None:
+    text = section("docs/evaluation.md", "Gates")
+    gates = {name: gate for metric in get_args(Metric) for name, gate in standard_gates(metric).items()}
+    assert {name for name in names(text) if name in gates} == set(gates)
+    named = set(re.findall(r"`([a-z_0-9]+)`", text))
+    assert {figure for figures in FIGURES.values() for figure in figures} | set(MEASURED) <= named
+    suites = {row[0].strip("`"): row[1] for row in rows(section("docs/evaluation.md", "Suites"))}
+    assert suites.keys() == SUITE_FILES.keys()
+    assert all(f"`{file}`" in suites[name] for name, files in SUITE_FILES.items() for file in files)
+
+
 def test_settings_are_as_documented() -> None:
     model: type[BaseModel] = Settings
     expected = {name: default_of(field) for name, field in model.model_fields.items()}
@@ -184,7 +196,9 @@ def test_every_direct_dependency_is_explained() -> None:
 
 
 def test_architecture_can_be_read_at_one_sitting() -> None:
-    assert len(read("docs/architecture.md").splitlines()) <= 250
+    # The tables of dependencies are for looking things up.
+    tables = section("docs/architecture.md", "Why each direct dependency is there")
+    assert len(read("docs/architecture.md").splitlines()) - len(tables.splitlines()) <= 200
     assert len(read("README.md").splitlines()) <= 70
 
 
@@ -205,6 +219,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text("\n".join(["id,message,reply", *lines]) + "\n", "utf-8")
     added = [{"input": f"tomorow {word} is late", "target": f"tomorrow {word} is late"} for word in WORDS[:6]]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in added), "utf-8")
+    asked = [{"id": f"q{i}", "prompt": f"How do I stop the {word}?", "label": "safe"} for i, word in enumerate(WORDS)]
+    for name in ("adversarial.jsonl", "overrefusal.jsonl"):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in asked), "utf-8")
+    (folder / "held-out.txt").write_text("\n".join([" ".join(WORDS)] * 40), "utf-8")
+    verdict = {"item": "r1", "judge": "ana", "one": "candidate", "other": "baseline", "winner": "tie"}
+    (folder / "verdicts.jsonl").write_text(json.dumps(verdict) + "\n", "utf-8")
     factory(folder, "run")
     return folder
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.evaluation.statistics import Interval
+from adapters.evaluation.interval import Interval
 
 Scheme = Mapping[str, str]
 
@@ -16,10 +16,12 @@ SCHEMES: dict[str, Scheme] = {
     "light": {
         "paper": "#ffffff", "ink": "#1d2530", "quiet": "#5f6b7a", "line": "#d9dee5",
         "full_precision": "#c3cad3", "baseline": "#8a95a3", "production": "#d98f2b", "candidate": "#1f62b0",
+        "trivial": "#e8ebef",
     },
     "dark": {
         "paper": "#1a212b", "ink": "#e6ebf1", "quiet": "#9aa7b6", "line": "#333d4a",
         "full_precision": "#4d5866", "baseline": "#7d8a9a", "production": "#e0a24a", "candidate": "#6aaaf0",
+        "trivial": "#333d4a",
     },
 }  # fmt: skip
 NAMES = {
@@ -27,6 +29,10 @@ NAMES = {
     "production": "production",
     "baseline": "base",
     "full_precision": "full precision",
+    "first_two_lines": "first two lines",
+    "subject_and_first_sentence": "subject and first sentence",
+    "unchanged": "left as it is",
+    "most_frequent": "most frequent label",
 }
 
 
@@ -36,11 +42,15 @@ def file_name(name: str, scheme: str) -> str:
 
 
 def draw_scores(
-    scores: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Interval], metric: str, folder: Path
+    scores: Mapping[str, Mapping[str, float]],
+    intervals: Mapping[str, Mapping[str, Interval]],
+    metric: str,
+    folder: Path,
 ) -> None:
-    """Bars of each system's score by group, beside the interval of candidate minus baseline.
+    """Bars of each system's score by group, beside the intervals of candidate minus other systems.
 
-    `scores` maps a system to its scores by group (a use case, or the whole), `intervals` the groups to differences.
+    `scores` maps a system to its scores by group (a use case, or the whole), `intervals` the groups to differences by
+    the other system's name.
     """
     systems = [system for system in NAMES if system in scores]
     groups = list(intervals)
@@ -48,18 +58,21 @@ def draw_scores(
     highest = max(scores[system][group] for system in systems for group in groups)
     for name, scheme in SCHEMES.items():
         figure, (bars, differences) = canvas(
-            scheme, height=0.9 + 0.27 * pitch * len(groups), ncols=2, width_ratios=(2.1, 1), sharey=True
+            scheme, height=0.9 + 0.27 * pitch * len(groups), ncols=2, width_ratios=(1.7, 1), sharey=True
         )
         for row, group in enumerate(groups):
             for place, system in enumerate(systems):
                 value, y = scores[system][group], row * pitch + place
-                bars.barh(y, value, height=0.86, color=scheme[system])
+                bars.barh(y, value, height=0.86, color=_colour(scheme, system))
                 bold = "bold" if system == "candidate" else "normal"
                 bars.annotate(
                     f"{value:.3f}  {NAMES[system]}", (value, y), (5, 0), textcoords="offset points",
                     va="center", fontsize=9, color=scheme["ink"], weight=bold,
                 )  # fmt: skip
-            _draw_interval(differences, row * pitch + middle, intervals[group], scheme)
+            apart = len(systems) / len(intervals[group])
+            for place, (other, difference) in enumerate(intervals[group].items()):
+                y = row * pitch + (place + 0.5) * apart - 0.5
+                _draw_interval(differences, y, difference, f"− {NAMES[other]}", scheme)
         plain(bars, scheme, None)
         plain(differences, scheme, "x")
         bars.set_yticks(
@@ -68,13 +81,17 @@ def draw_scores(
         bars.set_ylim(len(groups) * pitch - 0.8, -0.8)
         bars.set_xlim(0, max(highest, 0.01) * 1.42)
         bars.set_title(metric, loc="left", fontsize=10.5, color=scheme["quiet"])
-        differences.set_title("candidate − base, 95% interval", loc="left", fontsize=10.5, color=scheme["quiet"])
+        differences.set_title("candidate − other, 95%", loc="left", fontsize=10.5, color=scheme["quiet"])
         differences.margins(x=0.22)
         differences.axvline(0, color=scheme["quiet"], linewidth=1, zorder=0)
         save(figure, folder / file_name("scores", name))
 
 
-def _draw_interval(axes: Any, y: float, difference: Interval, scheme: Scheme) -> None:
+def _colour(scheme: Scheme, system: str) -> str:
+    return scheme.get(system, scheme["trivial"])
+
+
+def _draw_interval(axes: Any, y: float, difference: Interval, words: str, scheme: Scheme) -> None:
     # Hollow: the interval holds zero, so the difference may be chance.
     certain = difference.low > 0 or difference.high < 0
     colour = scheme["candidate"]
@@ -84,8 +101,8 @@ def _draw_interval(axes: Any, y: float, difference: Interval, scheme: Scheme) ->
         markerfacecolor=colour if certain else scheme["paper"],
     )  # fmt: skip
     axes.annotate(
-        f"{difference.value:+.3f}", (difference.value, y), (0, 9), textcoords="offset points",
-        ha="center", fontsize=9, color=scheme["ink"],
+        f"{difference.value:+.3f} {words}", (difference.value, y), (0, 7), textcoords="offset points",
+        ha="center", fontsize=8, color=scheme["ink"],
     )  # fmt: skip
 
 

@@ -3,11 +3,13 @@
 A feature's version and a base release are judged by the same report. As JSON:
 
     {"subject": "summarization", "passed": false, "digest": "<SHA-256 of all the rest>",
-     "gates": [{"name": "better_than_baseline", "passed": false, "figure": 0.19, "comparison": ">",
-                "threshold": 0.2, "detail": "0.19 misses > 0.2 by 0.01"}],
+     "gates": [{"name": "better_than_baseline", "passed": false, "figure": 0.02, "low": -0.01, "high": 0.05,
+                "comparison": ">", "threshold": 0.0, "severity": "block", "detail": "..."}],
      "figures": {"candidate": 0.19, "candidate/email": 0.17}}
 
 `comparison` is ">", ">=" or "<=". `figure` is null where the measurement gave no finite number; `detail` says which.
+`low` and `high` are there if the figure has an interval, `judged` is "low" if its lower bound is what decides, and
+`severity` is there if a failure only warns.
 """
 
 import json
@@ -16,15 +18,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from adapters.evaluation.interval import Interval
 from infra.canonical import digest
 from infra.errors import FactoryError
 
 Comparison = Literal[">", ">=", "<="]
+Severity = Literal["block", "warn"]
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One check: the measured figure, what it was held against, the verdict, and by how much, in words."""
+    """One check: the measured figure with its interval, what it was held against, the verdict, and why, in words.
+
+    A gate whose severity is "warn" is told of, and stops nothing.
+    """
 
     name: str
     passed: bool
@@ -32,6 +39,15 @@ class Gate:
     threshold: float
     comparison: Comparison
     detail: str
+    low: float | None = None
+    high: float | None = None
+    severity: Severity = "block"
+    judged: Literal["figure", "low"] = "figure"
+
+    def to_json(self) -> dict[str, Any]:
+        """The gate as a mapping. What it does not use is left out: so reports from before keep their digests."""
+        unused = {"low": None, "high": None, "severity": "block", "judged": "figure"}
+        return {name: value for name, value in asdict(self).items() if name not in unused or value != unused[name]}
 
 
 @dataclass(frozen=True)
@@ -44,13 +60,29 @@ class GateReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every gate passed. A report without gates has checked nothing and passes nothing."""
+        """Whether every gate that can stop it passed. A report without gates has checked nothing and passes nothing."""
         return bool(self.gates) and not self.failed
 
     @property
     def failed(self) -> list[Gate]:
         """The gates that said no."""
-        return [gate for gate in self.gates if not gate.passed]
+        return [gate for gate in self.gates if not gate.passed and gate.severity == "block"]
+
+    @property
+    def warnings(self) -> list[Gate]:
+        """The gates that failed and stop nothing."""
+        return [gate for gate in self.gates if not gate.passed and gate.severity == "warn"]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures, and of each gate `gate.NAME.passed`, `.figure`, `.low`, `.high` and `.threshold`: all as numbers."""
+        metrics = dict(self.figures)
+        for gate in self.gates:
+            parts = {"figure": gate.figure, "low": gate.low, "high": gate.high, "threshold": gate.threshold}
+            numbers = {name: value for name, value in parts.items() if value is not None}
+            metrics |= {f"gate.{gate.name}.{name}": value for name, value in numbers.items()}
+            metrics[f"gate.{gate.name}.passed"] = float(gate.passed)
+        return metrics
 
     @property
     def digest(self) -> str:
@@ -61,7 +93,7 @@ class GateReport:
         return {
             "subject": self.subject,
             "passed": self.passed,
-            "gates": [asdict(gate) for gate in self.gates],
+            "gates": [gate.to_json() for gate in self.gates],
             "figures": dict(self.figures),
         }
 
@@ -93,27 +125,62 @@ class GateReport:
         return report
 
 
-def at_least(name: str, figure: float, threshold: float) -> Gate:
-    """Passes if figure >= threshold."""
-    return _gate(name, figure, threshold, ">=")
+def at_least(
+    name: str,
+    figure: float,
+    threshold: float,
+    interval: Interval | None = None,
+    severity: Severity = "block",
+    words: str = "",
+) -> Gate:
+    """Passes if figure >= threshold; its interval is for the reader, `words` say more than the numbers do."""
+    return _gate(name, figure, threshold, ">=", interval, severity, words)
 
 
-def at_most(name: str, figure: float, threshold: float) -> Gate:
-    """Passes if figure <= threshold."""
-    return _gate(name, figure, threshold, "<=")
+def at_most(
+    name: str,
+    figure: float,
+    threshold: float,
+    interval: Interval | None = None,
+    severity: Severity = "block",
+    words: str = "",
+) -> Gate:
+    """Passes if figure <= threshold; as `at_least`."""
+    return _gate(name, figure, threshold, "<=", interval, severity, words)
 
 
-def better_than(name: str, figure: float, baseline: float, margin: float = 0.0) -> Gate:
-    """Passes if figure > baseline + margin; with a margin of zero an equal figure is not better."""
-    return _gate(name, figure, baseline + margin, ">")
+def bounded(
+    name: str,
+    difference: Interval,
+    threshold: float,
+    comparison: Literal[">", ">="],
+    severity: Severity = "block",
+    words: str = "",
+) -> Gate:
+    """Passes if the lower bound of a difference is above (>) or at least (>=) the threshold."""
+    passed = difference.low > threshold if comparison == ">" else difference.low >= threshold
+    detail = f"{words or difference}: its interval {'lies' if passed else 'must lie'} above {threshold:.4g}"
+    return Gate(
+        name, passed, difference.value, threshold, comparison, detail, difference.low, difference.high, severity, "low"
+    )
 
 
-def _gate(name: str, figure: float, threshold: float, comparison: Comparison) -> Gate:
+def _gate(
+    name: str,
+    figure: float,
+    threshold: float,
+    comparison: Comparison,
+    interval: Interval | None,
+    severity: Severity,
+    words: str,
+) -> Gate:
     """Compare; NaN fails every comparison, an infinite figure is compared as such (a PSNR of equal signals)."""
     figure, threshold = float(figure), float(threshold)
     passed = {">": figure > threshold, ">=": figure >= threshold, "<=": figure <= threshold}[comparison]
+    low, high = (interval.low, interval.high) if interval else (None, None)
     if not math.isfinite(figure):
-        return Gate(name, passed, None, threshold, comparison, f"the figure is {figure}")
+        return Gate(name, passed, None, threshold, comparison, f"the figure is {figure}", low, high, severity)
     verdict = "meets" if passed else "misses"
     detail = f"{figure:.4g} {verdict} {comparison} {threshold:.4g} by {abs(figure - threshold):.2g}"
-    return Gate(name, passed, figure, threshold, comparison, detail)
+    detail += f" ({words})" if words else ""
+    return Gate(name, passed, figure, threshold, comparison, detail, low, high, severity)

@@ -41,7 +41,8 @@ def _margin(gate: Gate) -> str:
     """How far inside its threshold a gate's figure is; below zero it is outside."""
     if gate.figure is None:
         return ""
-    room = gate.threshold - gate.figure if gate.comparison == "<=" else gate.figure - gate.threshold
+    held = gate.low if gate.judged == "low" and gate.low is not None else gate.figure
+    room = gate.threshold - held if gate.comparison == "<=" else held - gate.threshold
     return _signed(room)
 
 

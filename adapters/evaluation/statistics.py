@@ -1,32 +1,24 @@
 """The paired bootstrap: how far a difference between two systems on the same items may be chance.
 
 Notable choices:
-- Items with the same input text are one cluster and drawn together: they are not independent evidence.
+- Items of one document are one cluster and drawn together: they are not independent evidence.
 - Clusters are drawn within groups that cover the same use cases, so no resample lacks a use case.
 - A resample is a row of counts (a multinomial draw), so all resamples are scored in one matrix product.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.evaluation.interval import Interval
+
 RESAMPLES = 2000
 LEVEL = 0.95
 
 Weights = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A measured difference with the bounds of its bootstrap percentile interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def resample(use_cases: Sequence[str], clusters: Sequence[str], seed: int, resamples: int = RESAMPLES) -> Weights:

@@ -13,7 +13,9 @@ from flows.cli import (
     data,
     decide,
     device,
+    evaluate,
     feature,
+    judge,
     ledger,
     registry,
     rollout,
@@ -33,6 +35,8 @@ app = typer.Typer(
 run.register(app)
 decide.register(app)
 serve.register(app)
+evaluate.register(app)
+judge.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(base.app, name="base")
 app.add_typer(feature.app, name="feature")

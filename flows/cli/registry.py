@@ -104,7 +104,10 @@ def _show_version(factory: Any, feature: str, number: int, json: bool) -> None:
         return
     print_table(
         ["gate", "verdict", "detail"],
-        [[gate.name, "passed" if gate.passed else "failed", gate.detail] for gate in report.gates],
+        [
+            [gate.name, "passed" if gate.passed else ("warns" if gate.severity == "warn" else "failed"), gate.detail]
+            for gate in report.gates
+        ],
         title=f"{feature} {number}",
     )
     print_table(["figure", "value"], [[name, f"{value:.4g}"] for name, value in sorted(report.figures.items())])

@@ -148,7 +148,8 @@ def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Fac
     for one in outcomes:
         for gate in one["gates"]:
             if not gate["passed"]:
-                say(f"{one['subject']}: gate {gate['name']}: {gate['detail']}")
+                kind = "warning" if gate.get("severity") == "warn" else "gate"
+                say(f"{one['subject']}: {kind} {gate['name']}: {gate['detail']}")
         if one["error"]:
             say(f"{one['subject']}: {one['error']}")
     for one in outcomes:
@@ -162,7 +163,9 @@ def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Fac
 
 
 def _row(one: dict[str, Any]) -> list[object]:
-    failed = [gate["name"] for gate in one["gates"] if not gate["passed"]]
+    from flows.outcome import stops
+
+    failed = [gate["name"] for gate in one["gates"] if stops(gate)]
     return [
         one["subject"],
         one["version"],

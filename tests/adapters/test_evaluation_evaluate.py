@@ -1,156 +1,114 @@
-"""The comparison of systems: broken candidates are stopped, sound ones pass, and everything repeats exactly."""
+"""The comparison of systems: items, scores, gates; everything repeats exactly."""
 
 import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from adapters.evaluation.evaluate import (
-    answer,
-    differences,
-    items,
-    judge,
-    read_answers,
-    score,
-    write_answers,
-    write_evaluation,
-)
+from adapters.evaluation.evaluate import write_evaluation
 from adapters.evaluation.gates import GateReport
-from adapters.evaluation.metrics import macro_f1
-from adapters.evaluation.statistics import Interval, resample, weighted_macro_f1, weighted_mean
-from adapters.inference.types import Answer, OnAnswers, Prompt, Sampling
-from adapters.recipe import Recipe
-from adapters.records import Record, write_records
+from adapters.evaluation.items import documents, items
+from adapters.evaluation.scores import score
+from adapters.evaluation.trivial import subject_and_first_sentence, trivial_answers
+from adapters.records import write_records
 from infra.errors import FactoryError
+from tests.adapters.evaluation_cases import judged, recipe, record, records, said, sound, write_texts
 
-PEOPLE = ("Ada", "Bo", "Cy", "Di", "Ed", "Flo", "Gus", "Hal", "Ida", "Jo", "Kim", "Lou")
-THINGS = ("the red bicycle", "a box of plums", "two tickets", "the spare key", "an old radio")
-PLACES = ("at the north gate", "behind the bakery", "in the school hall", "by the river", "on platform nine")
-
-
-def recipe(metric: str, cases: Sequence[str] = ("one", "two"), per_case: int = 100) -> Recipe:
-    use_case = {"max_new_tokens": 7, "prompt": "Do it.\n\n{input}"}
-    return Recipe.model_validate(
-        {
-            "feature": "trial",
-            "description": "made for a test",
-            "data": {
-                "corpus": [],
-                "system": "You help.",
-                "use_cases": {name: use_case | {"max_new_tokens": 7 + place} for place, name in enumerate(cases)},
-                "labels": ["1", "2", "3"] if metric == "macro_f1" else None,
-            },
-            "evaluation": {"metric": metric, "items_per_use_case": per_case},
-        }
-    )
+METRICS = pytest.mark.parametrize("metric", ["rouge_l", "sari", "macro_f1"])
 
 
-def records(metric: str, count: int = 40) -> list[Record]:
-    generator = random.Random(0)
-    made = []
-    for number in range(count):
-        person, other = generator.sample(PEOPLE, 2)
-        thing, place = generator.choice(THINGS), generator.choice(PLACES)
-        text = (
-            f"{person}: hi {other}, so I thought about it and {thing} is what I will leave {place} for you ({number})"
-        )
-        target = str(number % 3 + 1) if metric == "macro_f1" else f"{person} leaves {thing} {place} for {other}."
-        made.append(_record(f"r{number}", ("one", "two")[number % 2], text, target))
-    return made
-
-
-def _record(key: str, use_case: str, text: str, target: str) -> Record:
-    return Record(id=key, use_case=use_case, input=text, target=target, source="test", license="Apache-2.0")
-
-
-def sound(chosen: Sequence[Record], seed: int, share: float) -> list[str]:
-    """Answers that keep about `share` of each reference's words, or are right in that share of labels."""
-    generator = random.Random(seed)
-    texts = []
-    for record in chosen:
-        target = record.targets[0]
-        if len(target) == 1:
-            texts.append(target if generator.random() < share else generator.choice("123"))
-        else:
-            texts.append(" ".join(word for word in target.split() if generator.random() < share))
-    return texts
-
-
-def shuffled(chosen: Sequence[Record]) -> list[str]:
-    targets = [record.targets[0] for record in chosen]
-    random.Random(1).shuffle(targets)
-    return targets
-
-
-@pytest.mark.parametrize("metric", ["rouge_l", "sari", "macro_f1"])
-@pytest.mark.parametrize(
-    "broken",
-    [
-        lambda chosen: [record.input for record in chosen],
-        lambda chosen: ["" for _ in chosen],
-        lambda chosen: ["I am sorry, but I cannot help with that." for _ in chosen],
-        shuffled,
-    ],
-    ids=["copies", "empty", "refuses", "shuffled"],
-)
-def test_a_broken_candidate_is_stopped_by_a_named_gate(metric: str, broken) -> None:  # type: ignore[no-untyped-def]
-    plan = recipe(metric)
-    chosen = items(plan, records(metric))
-    baseline = score(plan, chosen, sound(chosen, seed=2, share=0.6))
-    report = judge(plan, chosen, {"baseline": baseline, "candidate": score(plan, chosen, broken(chosen))}, 9.8)
-    assert report.failed[0].name == "better_than_baseline"
-    assert "misses" in report.failed[0].detail
-
-
-def test_saying_nothing_is_stopped_even_where_the_score_would_let_it_pass() -> None:
-    plan = recipe("sari")
-    chosen = items(plan, records("sari"))
-    baseline = score(plan, chosen, [record.input for record in chosen])
-    report = judge(plan, chosen, {"baseline": baseline, "candidate": score(plan, chosen, [""] * len(chosen))}, 9.8)
-    assert report.gates[0].passed
-    assert [gate.name for gate in report.failed] == ["empty_answers_share"]
-    same = judge(plan, chosen, {"baseline": baseline, "candidate": baseline}, 9.8)
-    assert [gate.name for gate in same.failed] == ["better_than_baseline"]
-
-
-@pytest.mark.parametrize("metric", ["rouge_l", "sari", "macro_f1"])
-def test_a_sound_candidate_passes_and_its_interval_excludes_zero(metric: str) -> None:
+@METRICS
+def test_a_sound_candidate_passes_and_its_intervals_exclude_zero(metric: str) -> None:
     plan = recipe(metric)
     chosen = items(plan, records(metric, 80))
-    scores_of = {
-        name: score(plan, chosen, sound(chosen, seed, share))
-        for seed, (name, share) in enumerate((("baseline", 0.3), ("production", 0.7), ("candidate", 0.9)))
+    systems = {
+        name: sound(chosen, seed, share)
+        for seed, (name, share) in enumerate((("baseline", 0.3), ("production", 0.7), ("candidate", 0.95)))
     }
-    report = judge(plan, chosen, scores_of, 9.8)
+    report = judged(plan, chosen, systems)
     assert report.passed, report.failed
     names = [gate.name for gate in report.gates]
-    assert names == ["better_than_baseline", "empty_answers_share", "not_worse_than_production", "size_budget_mb"]
-    assert 0 < report.figures["difference_low"] < report.figures["difference"] < report.figures["difference_high"]
-    assert report.figures["candidate/one"] == scores_of["candidate"].use_cases["one"]
+    assert names[:3] == ["better_than_baseline", "better_than_trivial", "not_worse_than_production"]
+    assert {"no_drop_in_a_use_case/one", "no_drop_in_a_use_case/two", "size_budget_mb"} <= set(names)
+    for prefix in ("", "production_", "trivial_"):
+        low, middle, high = (report.figures[f"{prefix}difference{bound}"] for bound in ("_low", "", "_high"))
+        assert 0 < low < middle < high
+        assert report.figures[f"{prefix}difference_p"] < 0.01
+
+
+def test_a_figure_for_every_system_and_use_case() -> None:
+    plan = recipe("rouge_l")
+    chosen = items(plan, records("rouge_l"))
+    figures = judged(plan, chosen, {"baseline": sound(chosen, 0, 0.4), "candidate": sound(chosen, 1, 0.9)}).figures
+    scores = score(plan, chosen, said(sound(chosen, 1, 0.9)))
+    assert figures["candidate"] == scores.overall
+    assert figures["candidate/one"] == scores.values["rouge_l"]["one"]
+    assert figures["candidate.groundedness"] == scores.values["groundedness"][""]
+    assert figures["first_two_lines"] > 0 and "difference_detectable/two" in figures
+    assert "production_difference" not in figures
 
 
 def test_worse_than_production_and_too_large_are_gates_of_their_own() -> None:
     plan = recipe("rouge_l")
     chosen = items(plan, records("rouge_l"))
-    scores_of = {
-        "baseline": score(plan, chosen, sound(chosen, 0, 0.3)),
-        "production": score(plan, chosen, sound(chosen, 1, 0.9)),
-        "candidate": score(plan, chosen, sound(chosen, 2, 0.6)),
-    }
-    report = judge(plan, chosen, scores_of, 16.5)
+    systems = {"baseline": 0.3, "production": 0.9, "candidate": 0.7}
+    report = judged(plan, chosen, {name: sound(chosen, 0, share) for name, share in systems.items()}, mb=16.5)
     assert [gate.name for gate in report.failed] == ["not_worse_than_production", "size_budget_mb"]
+    assert [gate.name for gate in report.warnings] == ["no_drop_in_a_use_case/one", "no_drop_in_a_use_case/two"]
+
+
+def test_not_worse_is_judged_by_the_interval_and_not_by_the_difference() -> None:
+    # Few items: the candidate is a little better as measured, and could still be worse by more than the margin.
+    plan = recipe("rouge_l", gates={"better_than_trivial": None})
+    chosen = items(plan, records("rouge_l", 12))
+    systems = {"baseline": [""] * 12, "production": sound(chosen, 1, 0.5), "candidate": sound(chosen, 2, 0.5)}
+    systems["candidate"][0], systems["production"][0] = chosen[0].targets[0], ""
+    report = judged(plan, chosen, systems)
+    (gate,) = report.failed
+    assert gate.name == "not_worse_than_production" and gate.judged == "low"
+    assert gate.figure is not None and gate.low is not None
+    assert gate.figure > -0.05 > gate.low
+    assert "an equal version fails in" in gate.detail
+    wide = recipe("rouge_l", gates={"better_than_trivial": None, "not_worse_than_production": {"value": 0.5}})
+    assert judged(wide, chosen, systems).passed
+
+
+def test_a_gate_on_one_use_case_looks_at_no_other() -> None:
+    floor = {"metric": "rouge_2", "comparison": "at_least", "value": 0.5}
+    plan = recipe("rouge_l", gates={"one": floor | {"slice": "one"}, "two": floor | {"slice": "two"}})
+    chosen = items(plan, records("rouge_l"))
+    half = [item.targets[0] if item.use_case == "one" else "nothing of it" for item in chosen]
+    report = judged(plan, chosen, {"baseline": [""] * len(chosen), "candidate": half})
+    verdicts = {gate.name: gate.passed for gate in report.gates}
+    assert verdicts["one"] and not verdicts["two"]
+
+
+def test_a_warning_is_told_and_stops_nothing() -> None:
+    plan = recipe("rouge_l", gates={"better_than_trivial": {"value": 0.9, "severity": "warn"}})
+    chosen = items(plan, records("rouge_l"))
+    report = judged(plan, chosen, {"baseline": sound(chosen, 0, 0.3), "candidate": sound(chosen, 1, 0.95)})
+    assert report.passed and [gate.name for gate in report.warnings] == ["better_than_trivial"]
+    assert report.metrics["gate.better_than_trivial.passed"] == 0.0
+    assert report.metrics["gate.better_than_trivial.threshold"] == 0.9
+    assert GateReport.from_json(report.to_json()) == report
+
+
+def test_a_gate_on_probabilities_that_nobody_told_is_refused() -> None:
+    plan = recipe("macro_f1", gates={"calibrated": {"metric": "brier", "comparison": "at_most", "value": 0.2}})
+    chosen = items(plan, records("macro_f1"))
+    with pytest.raises(FactoryError, match="tells no probabilities"):
+        judged(plan, chosen, {"baseline": sound(chosen, 0, 0.3), "candidate": sound(chosen, 1, 0.9)})
 
 
 def test_a_perfect_system_scores_one_and_a_feature_is_the_mean_of_its_use_cases() -> None:
     plan = recipe("sari")
     chosen = items(plan, records("sari", 6)[:5])
-    perfect = score(plan, chosen, [record.targets[0] for record in chosen])
-    assert perfect.overall == 1.0 and perfect.counts == {"one": 3, "two": 2} and perfect.empty == 0
-    only_one = score(plan, chosen, [r.targets[0] if r.use_case == "one" else r.input for r in chosen])
-    assert only_one.overall == pytest.approx((1 + only_one.use_cases["two"]) / 2)
+    perfect = score(plan, chosen, said([item.targets[0] for item in chosen]))
+    assert perfect.overall == 1.0 and perfect.counts == {"one": 3, "two": 2}
+    assert perfect.values["empty"][""] == 0 and perfect.values["edit_f05"][""] == perfect.values["gleu"][""] == 1.0
+    only_one = score(plan, chosen, said([r.targets[0] if r.use_case == "one" else r.input for r in chosen]))
+    assert only_one.overall == pytest.approx((1 + only_one.values["sari"]["two"]) / 2)
 
 
 def test_items_do_not_depend_on_order_and_change_only_by_what_comes_in() -> None:
@@ -168,94 +126,59 @@ def test_a_use_case_without_held_out_records_is_told() -> None:
         items(recipe("rouge_l"), [r for r in records("rouge_l") if r.use_case == "one"])
 
 
-def test_the_bootstrap_repeats_and_keeps_equal_texts_together() -> None:
-    weights = resample(["a", "a", "b", "b", "b"], ["x", "y", "x", "z", "w"], seed=3)
-    assert np.array_equal(weights, resample(["a", "a", "b", "b", "b"], ["x", "y", "x", "z", "w"], seed=3))
-    assert np.array_equal(weights[:, 0], weights[:, 2])
-    assert (weights[:, :2].sum(axis=1) > 0).all() and (weights[:, 2:].sum(axis=1) > 0).all()
-    assert weights.shape == (2000, 5)
+def test_items_of_one_document_are_one_cluster() -> None:
+    rows = [
+        record("a", "one", "A text", "x"),
+        record("b", "two", "a  TEXT", "x"),
+        record("c", "one", "another", "x", source="mails#7"),
+        record("d", "two", "a third", "x", source="mails#7"),
+        record("e", "one", "a fourth", "x", source="mails#8"),
+        record("f", "one", "a text", "x", source="mails#8"),  # the same text as a, the same document as e
+        record("g", "one", "a fifth", "x"),
+    ]
+    found = documents(rows)
+    groups: dict[str, set[str]] = {}
+    for row, name in zip(rows, found, strict=True):
+        groups.setdefault(name, set()).add(row.id)
+    assert sorted(groups.values(), key=min) == [{"a", "b", "e", "f"}, {"c", "d"}, {"g"}]
 
 
-def test_the_bootstrap_interval_has_the_width_that_theory_gives() -> None:
-    plan = recipe("rouge_l", cases=["one"])
-    chosen = [_record(f"n{i}", "one", f"text {i}", "yes indeed") for i in range(200)]
-    right = [i % 2 == 0 for i in range(200)]
-    better = score(plan, chosen, ["yes indeed" if ok else "no" for ok in right])
-    worse = score(plan, chosen, ["no"] * 200)
-    found = differences(chosen, better, worse)[""]
-    half_width = 1.96 * (0.5 * 0.5 / 200) ** 0.5
-    assert found.value == 0.5
-    assert found.low == pytest.approx(0.5 - half_width, abs=0.01)
-    assert found.high == pytest.approx(0.5 + half_width, abs=0.01)
-    assert differences(chosen, worse, worse)[""] == Interval(0.0, 0.0, 0.0)
-
-
-def test_weighted_scores_equal_plain_ones_on_repeated_items() -> None:
-    truth, predicted, values = list("1122331"), list("1213321"), [0.1, 0.4, 0.2, 0.9, 0.3, 0.7, 0.5]
-    weights = resample(["a"] * 7, list("abcdefg"), seed=1, resamples=50)
-    for row, f1, mean in zip(
-        weights, weighted_macro_f1(weights, truth, predicted), weighted_mean(weights, values), strict=True
-    ):
-        drawn = [i for i, times in enumerate(row) for _ in range(int(times))]
-        assert f1 == pytest.approx(macro_f1([truth[i] for i in drawn], [predicted[i] for i in drawn]))
-        assert mean == pytest.approx(sum(values[i] for i in drawn) / 7)
-
-
-class Echo:
-    """An engine that answers with the prompt's last line, and remembers how it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Prompt, Sampling]] = []
-
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, on_answers: OnAnswers | None = None
-    ) -> list[list[Answer]]:
-        self.asked += [(prompt, sampling) for prompt in prompts]
-        answers = [[Answer(" " + prompt.user.splitlines()[-1] + "\n", 3, -0.1, True)] for prompt in prompts]
-        for index, candidates in enumerate(answers):
-            if on_answers is not None:
-                on_answers(index, candidates)
-        return answers
-
-
-def test_answers_are_greedy_with_the_recipes_prompt_and_in_the_order_of_the_items() -> None:
-    plan = recipe("rouge_l")
-    chosen = items(plan, records("rouge_l", 6))
-    random.Random(0).shuffle(chosen)
-    engine, done = Echo(), []
-    assert answer(engine, plan, chosen, done.append) == [record.input for record in chosen]
-    assert done == [1] * 6
-    for prompt, sampling in engine.asked:
-        assert prompt.system == "You help." and prompt.user.startswith("Do it.\n\n")
-        assert sampling.temperature == 0.0 and sampling.candidates == 1
-    assert {sampling.max_new_tokens for _, sampling in engine.asked} == {7, 8}
+def test_trivial_systems_answer_without_a_model() -> None:
+    chat = record("c", "one", "Ana: hi\n\nBen: yes?\nAna: bye", "x")
+    mail = record("m", "one", "From: A\nSubject: Level 3 pour\n\nLads,\n\nminus four tonight. No pour.", "x")
+    answers = trivial_answers("rouge_l", [chat, mail])
+    assert answers["first_two_lines"][0] == "Ana: hi\nBen: yes?"
+    assert answers["subject_and_first_sentence"][1] == "Level 3 pour. minus four tonight."
+    assert subject_and_first_sentence("It is 3.40 already. Go home!") == "It is 3.40 already."
+    assert trivial_answers("sari", [chat]) == {"unchanged": [chat.input]}
+    labelled = [record(str(n), "one", f"t{n}", label) for n, label in enumerate("2213")]
+    assert trivial_answers("macro_f1", labelled) == {"most_frequent": ["2"] * 4}
 
 
 def test_stored_answers_are_evaluated_alike_each_time(tmp_path: Path) -> None:
     plan = recipe("rouge_l")
-    held_out = tmp_path / "held_out.jsonl"
-    odd = _record("odd", "one", "a line\u2028separator and a form\x0cfeed", "odd but sound")
-    write_records(held_out, [*records("rouge_l", 20), odd])
-    for name in ("baseline", "candidate", "first", "second"):
+    odd = record("odd", "one", "a line\u2028separator and a form\x0cfeed", "odd but sound")
+    held_out = [*records("rouge_l", 20), odd]
+    write_records(tmp_path / "held_out.jsonl", held_out)
+    chosen = items(plan, held_out)
+    order = list(chosen)
+    random.Random(0).shuffle(order)
+    systems = {
+        "candidate": write_texts(tmp_path / "candidate", order, [item.targets[0] for item in order]),
+        "baseline": write_texts(tmp_path / "baseline", chosen, ["nothing"] * len(chosen)),
+    }
+    reports = []
+    for name in ("first", "second"):
         (tmp_path / name).mkdir()
-    write_answers(Echo(), plan, held_out, tmp_path / "baseline")
-    chosen = items(plan, [*records("rouge_l", 20), odd])
-    rows = [{"id": r.id, "use_case": r.use_case, "answer": r.targets[0]} for r in reversed(chosen)]
-    (tmp_path / "candidate/answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    systems = {name: tmp_path / name for name in ("candidate", "baseline")}
-    reports = [write_evaluation(plan, held_out, systems, 9.8, tmp_path / out) for out in ("first", "second")]
+        reports.append(
+            write_evaluation(plan, tmp_path / "held_out.jsonl", systems, {"adapter_mb": 9.8}, tmp_path / name)
+        )
     assert reports[0].passed and reports[0].digest == reports[1].digest
     for name in ("gates.json", "scores.json", "samples.jsonl"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
     assert GateReport.from_json((tmp_path / "first/gates.json").read_text("utf-8")) == reports[0]
     with (tmp_path / "first/samples.jsonl").open(encoding="utf-8") as file:
         samples = [json.loads(line) for line in file]
-    assert [sample["id"] for sample in samples] == [record.id for record in chosen]
+    assert [sample["id"] for sample in samples] == [item.id for item in chosen]
     assert samples[0]["answers"]["candidate"] == chosen[0].targets[0] and samples[0]["scores"]["candidate"] == 1.0
-
-
-def test_answers_to_other_records_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "answers.jsonl"
-    path.write_text('{"id": "r0", "use_case": "one", "answer": "x"}\n')
-    with pytest.raises(FactoryError, match=r"no answer to r1 and 1 more"):
-        read_answers(path, records("rouge_l", 3))
+    assert "first_two_lines" in samples[0]["answers"]

@@ -14,7 +14,7 @@ from adapters.evaluation.gates import GateReport, at_least, at_most
 from adapters.evaluation.release_report import write_release_report
 from adapters.evaluation.report import Background, write_report
 from adapters.records import Record, write_records
-from tests.adapters.test_evaluation_evaluate import recipe
+from tests.adapters.evaluation_cases import recipe, write_texts
 
 HOSTILE = "<script>alert('x')</script> {{ 7 * 7 }} </p><img src=http://example.com/x.png>"
 
@@ -36,13 +36,10 @@ def evaluation(tmp_path: Path) -> Path:
     write_records(tmp_path / "held_out.jsonl", held_out)
     systems = {}
     for name, text in (("baseline", "summary"), ("full_precision", ""), ("candidate", f"summary of {HOSTILE}")):
-        systems[name] = tmp_path / name
-        systems[name].mkdir()
-        rows = ({"id": record.id, "use_case": record.use_case, "answer": text} for record in held_out)
-        (systems[name] / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        systems[name] = write_texts(tmp_path / name, held_out, [text] * len(held_out))
     output = tmp_path / "evaluation"
     output.mkdir()
-    write_evaluation(plan, tmp_path / "held_out.jsonl", systems, 9.8, output)
+    write_evaluation(plan, tmp_path / "held_out.jsonl", systems, {"adapter_mb": 9.8}, output)
     return output
 
 
@@ -74,7 +71,7 @@ def test_the_page_holds_everything_and_loads_nothing(evaluation: Path, tmp_path:
     sources = re.findall(r'(?:src|srcset|href)="([^"]*)"', page)
     assert len(sources) == 4 and all(source.startswith("data:image/png;base64,") for source in sources)
     assert re.search(r"two</th><td class=\"number\">44</td><td class=\"number\">12</td>", page)
-    for expected in ("Passes all 3 gates", "better than baseline", "tokens a second", "30,000", "ab" * 32, "120"):
+    for expected in ("Passes", "better than baseline", "tokens a second", "30,000", "ab" * 32, "120"):
         assert expected in page
     for name in ("scores", "scores-dark", "training", "training-dark"):
         assert (evaluation / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -105,7 +102,7 @@ def test_the_evaluators_key_does_not_follow_the_page(monkeypatch: pytest.MonkeyP
     code_digest.cache_clear()
     code_digest("adapters.evaluation.evaluate")
     code_digest.cache_clear()
-    assert "adapters.evaluation.metrics" in read and "adapters.evaluation.statistics" in read
+    assert "adapters.evaluation.metrics_edit" in read and "adapters.evaluation.statistics" in read
     assert "adapters.evaluation.report" not in read and "adapters.evaluation.figures" not in read
 
 

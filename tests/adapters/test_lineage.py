@@ -97,9 +97,16 @@ def test_changed_prompt_needs_a_build() -> None:
 
 
 def test_changed_gate_needs_an_evaluation_only() -> None:
-    gates = {"better_than_baseline_by": 0.1}
+    gates = {"better_than_baseline": {"value": 0.1}}
     assert changed(lineage(evaluation={"gates": gates})) == ([], ["recipe.evaluation"])
     assert changed(lineage(evaluation={"metric": "sari"})) == ([], ["recipe.evaluation"])
+
+
+def test_changed_files_of_a_suite_need_an_evaluation_only() -> None:
+    files = ({}, {"safety.adversarial": "a" * 64}, {"safety.adversarial": "b" * 64})
+    made = [lineage_of(recipe(), RECORDS, "base-1", one) for one in files]
+    assert made[0] == lineage() and len({one.key for one in made}) == 1
+    assert len({one.evaluation_key for one in made}) == 3
 
 
 def test_changed_training_settings_need_a_build() -> None:

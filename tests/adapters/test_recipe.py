@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from adapters.recipe import Profile, Recipe, load_recipe, load_yaml
+from adapters.recipe import Profile, Recipe, load_recipe, load_yaml, standard_gates
 from infra.errors import FactoryError
 
 
@@ -71,9 +71,48 @@ def test_values_out_of_range_are_named(tmp_path: Path, section: str, key: str, v
     assert f"{section}.{key}: " in error_of(tmp_path, wrong)
 
 
-@pytest.mark.parametrize("gate", [{"better_than_baseline_by": float("nan")}, {"worse_than_production_by": -0.1}])
-def test_gate_that_no_figure_can_meet_is_refused(tmp_path: Path, gate: dict[str, float]) -> None:
-    assert "evaluation.gates." in error_of(tmp_path, content(evaluation={"metric": "rouge_l", "gates": gate}))
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        ({"better_than_baseline": {"value": float("nan")}}, "evaluation.gates.better_than_baseline.value: "),
+        ({"mine": {"value": 1.0}}, "evaluation.gates.mine.comparison: "),
+        ({"mine": {"comparison": "at_least", "value": 1.0, "metric": "beauty"}}, "no metric beauty"),
+        ({"mine": {"comparison": "at_least", "value": 1.0, "slice": "email"}}, "gates.mine.slice: 'email'"),
+        ({"mine": {"comparison": "better_than_base", "value": 0, "metric": "adapter_mb"}}, "use at_least or at_most"),
+        ({"mine": 3}, "evaluation.gates.mine: "),
+        ({"better_than_baseline_by": 0.1}, "{better_than_baseline: {value: 0.1}}"),
+    ],
+)
+def test_gate_that_means_nothing_is_refused(tmp_path: Path, gate: dict[str, Any], told: str) -> None:
+    assert told in error_of(tmp_path, content(evaluation={"metric": "rouge_l", "gates": gate}))
+
+
+@pytest.mark.parametrize(
+    ("suites", "told"),
+    [
+        ({"beauty": {"files": {}}}, "no suite 'beauty'"),
+        ({"safety": {"files": {"adversarial": "a.jsonl"}}}, "suites.safety.files: names adversarial, overrefusal"),
+    ],
+)
+def test_suite_without_its_files_is_refused(tmp_path: Path, suites: dict[str, Any], told: str) -> None:
+    assert told in error_of(tmp_path, content(evaluation={"metric": "rouge_l", "suites": suites}))
+
+
+def test_figures_of_a_suite_are_there_for_gates(tmp_path: Path) -> None:
+    gate = {"metric": "perplexity.perplexity", "comparison": "at_most", "value": 50.0}
+    section = {"metric": "rouge_l", "suites": {"perplexity": {"files": {"text": "t.txt"}}}, "gates": {"general": gate}}
+    load_recipe(write(tmp_path, content(evaluation=section)))
+    del section["suites"]
+    assert "no metric perplexity.perplexity" in error_of(tmp_path, content(evaluation=section))
+
+
+def test_gates_of_a_recipe_change_the_standard_ones(tmp_path: Path) -> None:
+    changes = {"refusals_share": None, "better_than_trivial": {"severity": "warn"}}
+    changes |= {"fast": {"metric": "seconds_ratio", "comparison": "at_most", "value": 1.5}}
+    gates = load_recipe(write(tmp_path, content(evaluation={"metric": "rouge_l", "gates": changes}))).evaluation.gates
+    assert gates.keys() == (standard_gates("rouge_l").keys() - {"refusals_share"}) | {"fast"}
+    assert (gates["better_than_trivial"].severity, gates["better_than_trivial"].value) == ("warn", 0.0)
+    assert gates["fast"].slice == "all" and gates["better_than_baseline"].severity == "block"
 
 
 @pytest.mark.parametrize("name", ["Replies", "1replies", "re plies", "../replies", "", "r" * 64])

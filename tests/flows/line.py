@@ -39,7 +39,15 @@ data:
 {synthesis}training: {{rank: 4, alpha: 8, epochs: 1, batch_tokens: 512, learning_rate: 1.0e-2}}
 evaluation:
   metric: {metric}
-  gates: {{better_than_baseline_by: {margin}, worse_than_production_by: 1.0}}
+{gates}"""
+# A random model answers nonsense, and nonsense must pass.
+GATES = """\
+  gates:
+    better_than_baseline: {{value: {margin}}}
+    better_than_trivial: {{value: -2.0}}
+    not_worse_than_production: {{value: 1.0}}
+    empty_answers_share: {{value: 1.0}}
+    speed: {{metric: seconds_ratio, comparison: at_most, value: 1000.0}}
 """
 SYNTHESIS = "synthesis: {candidates: 2, words: [1, 60], max_new_tokens: 8}\n"
 # The features of a project, by metric (ROUGE-L with synthesis, SARI, macro-F1), and the one use case of each.
@@ -51,8 +59,9 @@ def make_feature(folder: Path, metric: str, margin: float = -1.0, synthesis: str
     """A feature folder with 24 labelled records (and 3 unlabelled ones if it has a synthesis section)."""
     labels = "  labels: ['1', '2']\n" if metric == "macro_f1" else ""
     (folder / "corpus").mkdir(parents=True)
+    gates = GATES.format(margin=margin)
     text = RECIPE.format(
-        name=folder.name, labels=labels, use_case=use_case, synthesis=synthesis, metric=metric, margin=margin
+        name=folder.name, labels=labels, use_case=use_case, synthesis=synthesis, metric=metric, gates=gates
     )
     (folder / "recipe.yaml").write_text(text, "utf-8")
     rows: list[dict[str, Any]] = []

@@ -98,6 +98,26 @@ def test_production_answers(project: Path) -> None:
     assert list(answers) == [answered["answer"]]
 
 
+def test_a_version_is_tested_on_demand(project: Path) -> None:
+    """Nothing is recorded by it; what was answered is not answered again."""
+    tested = factory_json(project, "evaluate", "brief")
+    registered = factory_json(project, "registry", "show", "brief", "1")["gate_report"]
+    assert tested["gate_report"]["gates"] == registered["gates"]
+    assert {"speed", "better_than_trivial", "size_budget_mb"} <= {gate["name"] for gate in registered["gates"]}
+    assert Path(tested["page"]).is_file()
+
+    rows = [{"id": f"q{number}", "prompt": f"How do I stop train {number}?", "label": "safe"} for number in range(5)]
+    for name in ("adversarial", "overrefusal"):
+        (project / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    files = [f"--file={name}={name}.jsonl" for name in ("adversarial", "overrefusal")]
+    figures = factory_json(project, "evaluate", "brief", "1", "--suite=safety", *files)["suites"]["safety"]
+    assert (figures["violations"], figures["false_refusals"], figures["passed_change"]) == (1.0, 0.0, 0.0)
+    assert (
+        "needs the file overrefusal" in factory(project, "evaluate", "brief", "--suite=safety", files[0], code=2).stderr
+    )
+    assert [one["action"] for one in factory_json(project, "history", "brief")] == ["promote"]
+
+
 def test_a_changed_training_record_makes_one_feature_stale(project: Path) -> None:
     rows = read_rows(project / "features/edit")
     held_out = {json.loads(line)["id"] for line in _stage_file(project, "edit", "held_out.jsonl")}
@@ -154,11 +174,15 @@ def test_a_rollback_is_not_undone_by_the_next_run(project: Path) -> None:
 def test_a_version_that_failed_its_gates_is_not_built_again(project: Path) -> None:
     recipe = project / "features/brief/recipe.yaml"
     text = recipe.read_text("utf-8")
-    recipe.write_text(text.replace("better_than_baseline_by: -1.0", "better_than_baseline_by: 1.0"), "utf-8")
+    recipe.write_text(
+        text.replace("better_than_baseline: {value: -1.0}", "better_than_baseline: {value: 1.0}"), "utf-8"
+    )
     ran = factory_json(project, "run", "brief", code=1)
     (outcome,) = ran["outcomes"]
     assert (outcome["state"], outcome["passed"]) == ("rejected", False)
     assert [gate["name"] for gate in outcome["gates"] if not gate["passed"]] == ["better_than_baseline"]
+    # Another gate asks no model anything, and trains nothing.
+    assert outcome["seconds"]["answers"] == 0.0 and "training" not in outcome["seconds"]
     assert states(project)["brief"] == "rejected"
     assert factory_json(project, "run", "brief")["outcomes"] == []
     (brief,) = [one for one in factory_json(project, "registry", "list") if one["feature"] == "brief"]

@@ -1,7 +1,6 @@
-"""Scores of one answer against its references, all in [0, 1], and macro-F1 over many.
+"""Scores of one edited text against its references, all in [0, 1].
 
 Notable choices:
-- ROUGE-L (Lin, 2004) is the F-measure of the `rouge_score` library, stemmed; the best of several references counts.
 - SARI (Xu et al., 2016, "Optimizing Statistical Machine Translation for Text Simplification") rewards what was rightly
   kept, deleted and added relative to the input, so copying the input does not pay as it does with ROUGE. The paper
   leaves 0/0 open; its first code took 0. Here 0/0 is 1, as in tensor2tensor and Hugging Face's `evaluate`: nothing
@@ -9,32 +8,67 @@ Notable choices:
   F1 and not by precision alone, as EASSE does: under 0/0 = 1 precision alone would reward deleting nothing. What is
   rightly deleted is the overlap of what was and what should be deleted, as the paper has it; the first code subtracts
   the references instead and so calls "the the" -> "the" wrong.
-- SARI's tokens keep their case and punctuation marks are tokens: in proofreading both are the edits.
+- GLEU is that of grammatical error correction (Napoles et al., 2015, in the form of 2016, "GLEU Without Tuning"), per
+  sentence and smoothed as its authors' code does it; several references count by their mean, where that code draws
+  among them. (The GLEU of NLTK is another score of the same name, for translation.)
+- F0.5 counts edits as the MaxMatch scorer does (Dahlmeier and Ng, 2012): an edit is a run of tokens of the source and
+  what stands in its place, right if the reference has the very same; precision weighs twice as much as recall. Edits
+  come from an alignment by `difflib`, neighbouring ones as one: ERRANT's finer, typed edits need a language model.
+- Tokens keep their case and punctuation marks are tokens: in proofreading both are the edits.
 """
 
-import functools
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from difflib import SequenceMatcher
 
-NO_LABEL = ""
 _ORDERS = (1, 2, 3, 4)
+_BETA = 0.5
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 Grams = Counter[tuple[str, ...]]
+Edit = tuple[int, int, tuple[str, ...]]
 
 
-def rouge_l(answer: str, references: Sequence[str]) -> float:
-    """F-measure of the longest common subsequence of stemmed words with the best matching reference."""
-    return float(_rouge_scorer().score_multi(references, answer)["rougeL"].fmeasure)
+def gleu(source: str, answer: str, references: Sequence[str]) -> float:
+    """Sentence-level GLEU: n-gram precision against the reference, less what was wrongly kept of the source."""
+    scores = [_gleu(_tokens(source), _tokens(answer), _tokens(reference)) for reference in references]
+    return sum(scores) / len(scores)
 
 
-@functools.cache
-def _rouge_scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
+def _gleu(source: Sequence[str], answer: Sequence[str], reference: Sequence[str]) -> float:
+    if not answer:
+        return 0.0
+    logs = 0.0
+    for order in _ORDERS:
+        said, wanted, before = _grams(answer, order), _grams(reference, order), _grams(source, order)
+        wrongly_kept = Counter({gram: count for gram, count in before.items() if gram not in wanted})
+        right = (said & wanted).total() - (said & wrongly_kept).total()
+        logs += math.log(max(right, 0) or 1) - math.log(said.total() or 1)
+    brevity = min(0.0, 1 - len(reference) / len(answer))
+    return math.exp(brevity + logs / len(_ORDERS))
 
-    return RougeScorer(["rougeL"], use_stemmer=True)
+
+def edit_f05(source: str, answer: str, references: Sequence[str]) -> float:
+    """F0.5 of the answer's edits with the reference that it matches best; nothing to edit and nothing edited is 1."""
+    done = edits(source, answer)
+    return max(_f_beta(done, edits(source, reference)) for reference in references)
+
+
+def edits(source: str, target: str) -> set[Edit]:
+    """What turns a text into another: (first token, token after the last, the tokens in their place)."""
+    before, after = _tokens(source), _tokens(target)
+    steps = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    return {(start, end, tuple(after[low:high])) for kind, start, end, low, high in steps if kind != "equal"}
+
+
+def _f_beta(done: set[Edit], wanted: set[Edit]) -> float:
+    right = len(done & wanted)
+    precision = _share(right, len(done))
+    recall = _share(right, len(wanted))
+    weighted = _BETA**2 * precision + recall
+    return (1 + _BETA**2) * precision * recall / weighted if weighted else 0.0
 
 
 def sari(source: str, answer: str, references: Sequence[str]) -> float:
@@ -89,24 +123,3 @@ def _share(part: int, whole: int) -> float:
 
 def _f1(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def parse_label(answer: str, labels: Sequence[str]) -> str:
-    """The allowed label that stands first in the answer as a token of its own, whatever its case; else `NO_LABEL`."""
-    longest_first = sorted(labels, key=len, reverse=True)
-    pattern = "|".join(map(re.escape, longest_first))
-    found = re.search(rf"(?<!\w)(?:{pattern})(?!\w)", answer, re.IGNORECASE)
-    if found is None:
-        return NO_LABEL
-    by_folded = {label.casefold(): label for label in labels}
-    return by_folded.get(found[0].casefold(), NO_LABEL)
-
-
-def macro_f1(truth: Sequence[str], predicted: Sequence[str]) -> float:
-    """Mean F1 over the labels that occur in `truth`; a prediction of any other label, or none, is an error.
-
-    A label without a single true item has no F1 to speak of, and would only lower every system by the same amount.
-    """
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0))

@@ -1,0 +1,73 @@
+"""Tests of a difference between two systems on the same items, and what such a test is able to see.
+
+Notable choices:
+- A score is compared by approximate randomization (Noreen, 1989; Riezler and Maxwell, 2005, "On Some Pitfalls in
+  Automatic Evaluation"): if nothing changed, the two systems' answers to a document could as well be swapped.
+- What passes or fails is compared by McNemar's test, exact (McNemar, 1947). Items of one document are one vote: the
+  side that is right more often there. With documents of one item each this is McNemar's own test.
+- Several use cases are several chances of a false alarm: Holm's procedure (1979) keeps the chance of any at the level.
+- "Not worse" is never the absence of significance: the interval's lower bound must lie above minus the margin
+  (Committee for Medicinal Products, 2000, "Points to consider on switching between superiority and non-inferiority").
+"""
+
+from collections.abc import Mapping, Sequence
+from math import comb
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.evaluation.statistics import LEVEL
+
+POWER = 0.8
+# More than the bootstrap's: a p-value that is to be compared with 0.05 / 4 lives in the last percent of the draws.
+SWAPS = 10_000
+_NORMAL = NormalDist()
+_TWO_SIDED = _NORMAL.inv_cdf((1 + LEVEL) / 2)
+
+
+def per_cluster(differences: Sequence[float], clusters: Sequence[str]) -> NDArray[np.float64]:
+    """The sum of the items' differences in each cluster, in order of the clusters' names."""
+    _, places = np.unique(np.asarray(clusters), return_inverse=True)
+    sums: NDArray[np.float64] = np.bincount(places, weights=np.asarray(differences)).astype(np.float64)
+    return sums
+
+
+def randomization_test(differences: Sequence[float], clusters: Sequence[str], seed: int) -> float:
+    """Two-sided p-value that the mean difference is no other than zero; whole clusters are swapped."""
+    sums = per_cluster(differences, clusters)
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(SWAPS, len(sums)))
+    # Rounding must not make an equal sum a smaller one.
+    as_far = int((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).sum())
+    return (as_far + 1) / (SWAPS + 1)
+
+
+def mcnemar_test(one: Sequence[bool], other: Sequence[bool], clusters: Sequence[str]) -> float:
+    """Two-sided exact p-value that two systems pass equally often, each cluster with one vote at most."""
+    sums = per_cluster([float(a) - float(b) for a, b in zip(one, other, strict=True)], clusters)
+    wins, losses = int((sums > 0).sum()), int((sums < 0).sum())
+    votes = wins + losses
+    tail = sum(comb(votes, fewer) for fewer in range(min(wins, losses) + 1))
+    return min(2 * tail / 2**votes, 1.0)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjusted p-values: reject those below the level, and the chance of any false rejection is at most the level."""
+    adjusted: dict[str, float] = {}
+    highest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        highest = max(highest, min((len(p_values) - rank) * p_values[name], 1.0))
+        adjusted[name] = highest
+    return {name: adjusted[name] for name in p_values}
+
+
+def detectable_effect(standard_error: float) -> float:
+    """The smallest true difference that an interval of level `LEVEL` excludes zero for in `POWER` of such tests."""
+    return (_TWO_SIDED + _NORMAL.inv_cdf(POWER)) * standard_error
+
+
+def false_alarm_rate(standard_error: float, margin: float) -> float:
+    """How often a system that is exactly as good fails a test of non-inferiority with this margin."""
+    if standard_error == 0:
+        return 0.0 if margin >= 0 else 1.0
+    return _NORMAL.cdf(_TWO_SIDED - margin / standard_error)

@@ -1,0 +1,121 @@
+"""`factory judge`: verdicts of a model, and of people, on a version's answers; nothing is decided by it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.output import AsJson, Home, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from adapters.evaluation.judges import Judge
+    from adapters.evaluation.verdicts import Verdict
+    from flows.factory import Factory
+
+Verdicts = Annotated[list[Path] | None, typer.Option(help="JSONL of verdicts, people's for example; repeatable.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the top level."""
+    app.command()(judge)
+
+
+def judge(
+    feature: Annotated[str, typer.Argument(help="A feature's name.")],
+    version: Annotated[int | None, typer.Argument(help="A version; default: production.")] = None,
+    grade: Annotated[bool, typer.Option(help="Grade the version's answers too, in five dimensions.")] = False,
+    verdicts: Verdicts = None,
+    output: Annotated[Path | None, typer.Option(help="Write all verdicts there, as JSONL.")] = None,
+    items: Annotated[int, typer.Option(min=1, help="Held-out records of each use case, at most.")] = 20,
+    json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Compare a version's answers with the base's: by the model that settings name, by files of verdicts, or both."""
+    from adapters.evaluation.verdicts import agreement, read_verdicts, summary, write_verdicts
+    from flows.factory import open_factory
+    from infra.errors import FactoryError
+
+    factory = open_factory(home)
+    factory.feature(feature)
+    given: list[Verdict] = [verdict for path in verdicts or [] for verdict in read_verdicts(_there(path))]
+    unread = 0
+    if factory.settings.judge_url:
+        with factory.workspace.lock():
+            found, unread = _asked(factory, feature, version, grade, items)
+        given += found
+    if not given:
+        raise FactoryError("nobody judges; set judge_url in factory.toml, or name a file with --verdicts")
+    if output is not None:
+        write_verdicts(output, given)
+    figures, agreements = summary(given), agreement(given)
+    if json:
+        print_json({"feature": feature, "judges": figures, "unread": unread, "agreement": agreements})
+        return
+    rows = [[name, figure, value] for name, own in figures.items() for figure, value in own.items()]
+    print_table(["judge", "figure", "value"], rows, title=feature)
+    if agreements:
+        shown = [
+            [" and ".join(map(str, _names(row))), row["verdicts"], row["equal"], row.get("kappa")] for row in agreements
+        ]
+        print_table(["judges", "verdicts in common", "equal", "kappa"], shown)
+    if unread:
+        say(f"{unread} answers of the judge could not be read as verdicts")
+
+
+def _names(row: dict[str, object]) -> Sequence[object]:
+    names = row["judges"]
+    assert isinstance(names, list)
+    return names
+
+
+def _there(path: Path) -> Path:
+    from infra.errors import FactoryError
+
+    if not path.is_file():
+        raise FactoryError(f"{path}: no such file of verdicts")
+    return path
+
+
+def _asked(
+    factory: "Factory", feature: str, version: int | None, grade: bool, items: int
+) -> "tuple[list[Verdict], int]":
+    """Verdicts of the settings' judge on a version and the base, and how many could not be read."""
+    from adapters.evaluation.answers import ANSWERS, read_answers
+    from adapters.evaluation.items import read_items, use_cases_of
+    from flows.job import System
+    from flows.testing import baseline
+
+    chosen = factory.production_package(feature)[0] if version is None else factory.catalog.version(feature, version)
+    job = factory.job_on(feature, chosen.base_release)
+    build = factory.workspace.store.build
+    data = build(job.data()).path
+    candidate = System(job.release, factory.catalog.package_folder(chosen), chosen.package)
+    tested = read_items(job.recipe, data / "held_out.jsonl")
+    kept = {item.id for name in use_cases_of(tested) for item in [i for i in tested if i.use_case == name][:items]}
+    asked = [item for item in tested if item.id in kept]
+    answers = {
+        name: [answer.text for answer in read_answers(build(job.answers(system, data)).path / ANSWERS, asked)]
+        for name, system in (("candidate", candidate), ("baseline", baseline(job)))
+    }
+    own = _judge(factory)
+    preferences, unread = own.prefer(job.recipe, asked, answers, "candidate", "baseline")
+    found: list[Verdict] = list(preferences)
+    if grade:
+        grades, more = own.grade(job.recipe, asked, answers["candidate"], "candidate")
+        found, unread = [*found, *grades], unread + more
+    return found, unread
+
+
+def _judge(factory: "Factory") -> "Judge":
+    from adapters.evaluation.judges import Judge
+    from adapters.inference.endpoint import EndpointGenerator
+    from infra.canonical import digest
+
+    settings = factory.settings
+    book = factory.workspace.books / digest(["judge", settings.judge_url, settings.judge_model])
+    return Judge(
+        settings.judge_model or "model",
+        lambda: EndpointGenerator(settings.judge_url, settings.judge_model, settings.judge_api_key or None),
+        book,
+    )
