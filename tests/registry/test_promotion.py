@@ -14,7 +14,7 @@ from registry.decisions import BASE, Decision
 from registry.ledger import LedgerConflict
 from registry.plan import plan_feature
 from registry.projection import repair
-from registry.promotion import promote, promote_release, reject, reject_release, release_hold, rollback
+from registry.promotion import accept, promote, promote_release, reject, reject_release, release_hold, rollback
 from tests.registry.conftest import Place
 from tests.registry.samples import ACTOR, make_lineage, release_lineage
 
@@ -259,3 +259,31 @@ def test_base_is_only_promoted_as_a_release(place: Place) -> None:
     place.release()
     with pytest.raises(FactoryError):
         promote(place.registry, BASE, 1, **WHO)
+
+
+def test_a_version_that_was_tested_against_a_former_champion_is_tested_again_first(place: Place) -> None:
+    release = place.release()
+    promote(place.registry, FEATURE, place.version(release).version, **WHO)
+    second, third = place.version(release, "two"), place.version(release, "three")
+    promote(place.registry, FEATURE, 2, **WHO)
+    with pytest.raises(CheckFailed, match="tested against version 1, but version 2 is in production since"):
+        promote(place.registry, FEATURE, 3, **WHO)
+    assert len(place.registry.ledger.rows(FEATURE)) == 2
+    place.register(place.folder / "built" / third.lineage.key / "package", third.lineage)
+    row = promote(place.registry, FEATURE, 3, **WHO)
+    assert (row.champion, row.overruled) == (second.package, ())
+    forced = promote(place.registry, FEATURE, 2, force=True, **WHO)
+    assert forced.overruled == ("tested_against_production",)
+    _agree(place, release, 2)
+
+
+def test_what_passed_and_was_not_promoted_is_on_record_for_the_plan(place: Place) -> None:
+    release = place.release()
+    place.version(release)
+    row = accept(place.registry, FEATURE, 1, **WHO)
+    assert (row.action, accept(place.registry, FEATURE, 1, **WHO)) == ("accept", row)
+    assert _state(place, release, "one") == "awaiting promotion"
+    assert place.registry.channel.pointer(FEATURE, release[0]) is None
+    place.version(release, "two", passed=False)
+    with pytest.raises(CheckFailed, match="failed better_than_baseline"):
+        accept(place.registry, FEATURE, 2, **WHO)
