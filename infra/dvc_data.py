@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from infra.canonical import canonical_json
 from infra.errors import FactoryError
 
+RECORDS = "records.jsonl"
 ADDED = "added.jsonl"
 REMOVED = "removed.txt"
 
@@ -99,6 +100,33 @@ class DataRepo:
         return [
             DataVersion(_md5(self._git("show", f"{commit}:{pointer}")), commit, message) for commit, message in commits
         ]
+
+    def find(self, name: str) -> tuple[str, DataVersion]:
+        """The feature and the newest of its versions whose MD5 or commit begins with `name`.
+
+        Raises:
+            FactoryError: there is none, or several features have one.
+        """
+        found = {
+            pointer.stem: version
+            for pointer in sorted(self.folder.glob("*.dvc"))
+            if pointer.is_file()
+            for version in self.versions(pointer.stem)
+            if name and (version.md5.startswith(name) or version.commit.startswith(name))
+        }
+        if len(found) != 1:
+            several = f"is of several features: {', '.join(found)}; write more of it" if found else "is unknown"
+            raise FactoryError(f"data version {name!r} {several}; `factory data log` names them")
+        return next(iter(found.items()))
+
+    def files(self, feature: str, version: DataVersion) -> dict[str, bytes]:
+        """The files of a version by name, from the cache, else from the remote."""
+        with self._locked(), self._dvc(), _quiet(self.folder):
+            from dvc.api import DVCFileSystem
+
+            system = DVCFileSystem(str(self.folder), rev=version.commit)
+            names = system.find(feature, detail=False)
+            return {PurePosixPath(name).relative_to(feature).as_posix(): system.read_bytes(name) for name in names}
 
     def status(self) -> dict[str, str]:
         """Each feature's state: `versioned`, `changed` (since its version) or `not pushed` (the remote lacks it)."""
