@@ -20,6 +20,8 @@ STAGE_MODULES = {
     "code.training": "adapters.training.adapter",
     "code.device": "adapters.device.package",
 }
+# The texts that a recipe keeps out of training; a key only where it names some.
+EVALUATION_SETS = "evaluation_sets"
 EVALUATION_MODULES = {
     "code.evaluation": "adapters.evaluation.evaluate",
     "code.generation": "adapters.inference.generator",
@@ -44,8 +46,12 @@ class Lineage:
         return digest(self.evaluation)
 
 
-def lineage_of(recipe: Recipe, records: Sequence[Record], release_key: str) -> Lineage:
-    """The lineage that `recipe` over `records` and the base release `release_key` would give now."""
+def lineage_of(
+    recipe: Recipe, records: Sequence[Record], release_key: str, evaluation_texts: Sequence[tuple[str, str]] = ()
+) -> Lineage:
+    """The lineage that `recipe` over `records` and the base release `release_key` would give now, with pairs of name
+    and text that nothing is to be trained on.
+    """
     training, held_out = split_held_out(records, recipe.data.held_out_share)
     build = {
         "base_release": release_key,
@@ -55,6 +61,8 @@ def lineage_of(recipe: Recipe, records: Sequence[Record], release_key: str) -> L
         "recipe.device": recipe.device.digest,
         "seed": digest(recipe.training.seed),
     }
+    if evaluation_texts:
+        build[EVALUATION_SETS] = digest(evaluation_texts)
     skipped = set()
     if recipe.synthesis is not None:
         build["recipe.synthesis"] = recipe.synthesis.digest

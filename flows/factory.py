@@ -109,6 +109,20 @@ class Factory:
         overlay = read_overlay(self.data.folder / name)
         return effective_records(list(corpus.values()), overlay.added, overlay.removed), [*refused, *overlay.refused]
 
+    def evaluation_texts(self, name: str) -> list[tuple[str, str]]:
+        """The texts that a feature's recipe keeps out of its training, each with the place where it stands.
+
+        Raises:
+            FactoryError: a file is missing or cannot be read.
+        """
+        feature = self.feature(name)
+        entries = feature.recipe.data.cleaning.evaluation_sets
+        if not entries:
+            return []
+        from adapters.data.convert import read_texts
+
+        return [found for entry in entries for found in read_texts(feature.folder / Path(entry).expanduser())]
+
     def chosen(self, names: Sequence[str]) -> list[str]:
         """The named features, all of them if none is named.
 
@@ -119,7 +133,8 @@ class Factory:
 
     def lineage(self, name: str, release_key: str) -> Lineage:
         """The lineage that a run of this feature would have now."""
-        return lineage_of(self.feature(name).recipe, self.records(name)[0], release_key)
+        texts = self.evaluation_texts(name)
+        return lineage_of(self.feature(name).recipe, self.records(name)[0], release_key, texts)
 
     # -- base releases -------------------------------------------------------------------------------------------------
 
@@ -183,9 +198,10 @@ class Factory:
             raise FactoryError("no base release yet; `factory base release` makes one")
         recipe = self.feature(feature).recipe
         records, refused = self.records(feature)
-        lineage = lineage_of(recipe, records, key)
-        settings = self.settings
-        return Job(recipe, records, refused, lineage, self.release(key), settings.device, settings.teacher_api_key)
+        texts = self.evaluation_texts(feature)
+        lineage = lineage_of(recipe, records, key, texts)
+        release, settings = self.release(key), self.settings
+        return Job(recipe, records, refused, lineage, release, settings.device, settings.teacher_api_key, texts)
 
     def production_package(self, feature: str) -> tuple["Version", Path]:
         """The version in production for the current base release, and its package, checked.

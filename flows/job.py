@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.lineage import Lineage
+from adapters.lineage import EVALUATION_SETS, Lineage
 from adapters.recipe import Recipe
 from adapters.records import Quarantined, Record, digest_records, read_records
 from infra.canonical import canonical_json, digest, digest_file
+from infra.errors import CheckFailed
 from infra.store import Stage
 
 if TYPE_CHECKING:
@@ -55,20 +56,28 @@ class Job:
     release: Release
     device: str
     teacher_api_key: str
+    evaluation_texts: Sequence[tuple[str, str]] = ()
 
     def data(self) -> Stage:
         """Validated records: training, unlabelled and held-out parts, quarantine, report, Data Docs."""
 
         def build(output: Path, scratch: Path) -> None:
             from adapters.data.prepare import prepare
+            from adapters.evaluation.data_report import write_data_report
 
-            prepare(self.recipe, self.records, self.refused, output, scratch)
+            try:
+                prepare(self.recipe, self.records, self.refused, output, scratch, self.evaluation_texts)
+            except CheckFailed:
+                write_data_report(scratch / "failed")
+                raise
+            write_data_report(output)
 
         inputs = {
             "feature": self.recipe.feature,
             "records": digest_records(self.records),
             "refused": digest([[row.where, row.reason, row.row] for row in self.refused]),
             **self._keys("recipe.data", "code.data"),
+            **({EVALUATION_SETS: self.lineage.build[EVALUATION_SETS]} if self.evaluation_texts else {}),
         }
         return Stage("data", inputs, build)
 
@@ -76,9 +85,11 @@ class Job:
         """Targets that a teacher wrote for the unlabelled records and that survived rejection."""
 
         def build(output: Path, scratch: Path) -> None:
+            from adapters.data.prepare import check_synthetic
             from adapters.synthesis.synthesize import synthesize
 
             synthesize(self.recipe, data / "unlabelled.jsonl", self._teacher(), output, scratch)
+            check_synthetic(self.recipe, data, output)
 
         names = ("data", "recipe.data", "recipe.synthesis", "code.data", "code.synthesis")
         return Stage("synthesis", {"base": self.release.base_digest, **self._keys(*names)}, build)
@@ -134,7 +145,9 @@ class Job:
             write_answers(open_generator(system, self.device), self.recipe, data / "held_out.jsonl", output)
 
         base = system.release.base_digest if system.adapter is None else system.release.key
-        inputs = {"feature": self.recipe.feature, "base": base, "adapter": system.identity}
+        # The file, not only the records that it was made of: what is tested on also depends on what is trained on.
+        items = digest_file(data / "held_out.jsonl")
+        inputs = {"feature": self.recipe.feature, "base": base, "adapter": system.identity, "items": items}
         return Stage("answers", {**inputs, **self._keys("recipe.data"), **self.lineage.evaluation}, build)
 
     def evaluation(
