@@ -1,8 +1,9 @@
-"""How much a text reads like something that a person wrote: a score from 0 to 1 by a linear model trained here.
+"""How much a text reads like something that a person wrote: a score from 0 to 1 by a model that is trained here.
 
-Features: hashed character n-grams (what the text looks like) and a few lengths and shares (how it is built). The model
-is its coefficients: a safetensors file, with a JSON file that says what it was trained on and how well it does on texts
-and kinds of damage that it never saw. A new model gets a new version, and so a new name.
+Features: how familiar the text's letters and words are (log-counts of character trigrams, character pentagrams and word
+pairs in good texts, by hash), and how it is built (lengths and shares). A logistic regression weighs them. The model is
+a safetensors file, with a JSON file that says what it was trained on and how well it does on texts and kinds of damage
+that it never saw. A new model gets a new version, and so a new name.
 """
 
 import json
@@ -17,30 +18,33 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from adapters.data.ngrams import Codes, ngram_codes, word_codes
+
 VERSION = "quality-1"
-NGRAM_FEATURES = 1 << 14
+_SLOTS = 1 << 15
+_KINDS = 3  # character trigrams, character pentagrams, word pairs
 _FOLDER = Path(__file__).with_name("models")
-_SCORED = 5000  # characters: enough to judge by, and no text takes longer than another
+_SCORED = 4000  # characters: enough to judge by, and no text takes longer than another
 _SENTENCE = re.compile(r"[.!?…]+(?:\s|$)")
+_SPACE = re.compile(r"\s+")
 
 Vector = NDArray[numpy.float32]
 
 
 @dataclass(frozen=True)
 class QualityModel:
-    """Coefficients over n-grams [NGRAM_FEATURES] and over standardised shapes [SHAPES], and the intercept."""
+    """Log-counts of n-grams in good texts [kinds, slots]; mean, scale and weight of each feature; the intercept."""
 
-    ngrams: Vector
-    shapes: Vector
+    familiar: NDArray[numpy.float16]
     mean: Vector
     scale: Vector
+    weights: Vector
     intercept: float
 
     def score(self, text: str) -> float:
         """The probability that a text is good, from 0 to 1."""
-        grams = ngram_features([text[:_SCORED]])
-        standard = (shape_features(text[:_SCORED]) - self.mean) / self.scale
-        logit = float((grams @ self.ngrams)[0]) + float(standard @ self.shapes) + self.intercept
+        standard = (features(text, self.familiar) - self.mean) / self.scale
+        logit = float(standard @ self.weights) + self.intercept
         return float(1 / (1 + numpy.exp(-numpy.clip(logit, -50, 50))))
 
     def save(self, folder: Path, version: str, facts: dict[str, Any]) -> None:
@@ -48,7 +52,7 @@ class QualityModel:
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: getattr(self, name) for name in ("ngrams", "shapes", "mean", "scale")}
+        tensors = {name: getattr(self, name) for name in ("familiar", "mean", "scale", "weights")}
         save_file(tensors, folder / f"{version}.safetensors")
         content = {"version": version, "intercept": self.intercept, **facts}
         (folder / f"{version}.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
@@ -63,44 +67,50 @@ def load_quality(folder: Path = _FOLDER, version: str = VERSION) -> QualityModel
     return QualityModel(**load_file(folder / f"{version}.safetensors"), intercept=facts["intercept"])
 
 
-def ngram_features(texts: list[str]) -> Any:
-    """Sparse matrix [texts, NGRAM_FEATURES] of hashed character 2- to 4-grams within words, rows of length 1."""
-    return _vectorizer().transform(texts)
+def familiar_counts(texts: list[str]) -> NDArray[numpy.float16]:
+    """Logarithms of how often each slot's n-grams occur in texts [kinds, slots]."""
+    counts = numpy.zeros((_KINDS, _SLOTS))
+    for text in texts:
+        for kind, slots in enumerate(_ngrams(text)):
+            numpy.add.at(counts[kind], slots, 1)
+    return numpy.log1p(counts).astype(numpy.float16)
 
 
-def shape_features(text: str) -> Vector:
-    """Lengths and shares of a text [SHAPES]."""
+def features(text: str, familiar: NDArray[numpy.float16]) -> Vector:
+    """What a text is judged by: how familiar it is by each kind of n-gram, on average and in its strangest part, and
+    its shape.
+    """
+    found: list[float] = []
+    for kind, slots in enumerate(_ngrams(text)):
+        known = familiar[kind][slots].astype(numpy.float32) if len(slots) else numpy.zeros(1, numpy.float32)
+        found += [float(known.mean()), float((known == 0).mean())]
+    return numpy.array([*found, *_shape(text[:_SCORED])], dtype=numpy.float32)
+
+
+def _ngrams(text: str) -> list[NDArray[numpy.int64]]:
+    """The slots of a text's character trigrams, pentagrams and word pairs."""
+    plain = _SPACE.sub(" ", text[:_SCORED]).casefold()
+    characters: Codes = numpy.fromiter(map(ord, plain), dtype=numpy.uint64, count=len(plain))
+    grams = (ngram_codes(characters, 3), ngram_codes(characters, 5), ngram_codes(word_codes(plain.split()), 2))
+    # The upper bits: the lower ones of a polynomial hash depend on the lower ones of the characters alone.
+    return [(codes >> numpy.uint64(64 - _SLOTS.bit_length() + 1)).astype(numpy.int64) for codes in grams]
+
+
+def _shape(text: str) -> list[float]:
     words = text.split()
     characters = max(len(text), 1)
     count = max(len(words), 1)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     pairs = Counter(pairwise(words))
-    return numpy.array(
-        [
-            numpy.log1p(len(words)),
-            sum(map(len, words)) / count,
-            max(map(len, words), default=0) / 20,
-            len(set(words)) / count,
-            sum(count for count in pairs.values() if count > 1) / count,
-            len(set(lines)) / len(lines),
-            sum(map(str.isalpha, text)) / characters,
-            sum(map(str.isdigit, text)) / characters,
-            sum(map(str.isspace, text)) / characters,
-            sum(map(str.isupper, text)) / characters,
-            sum(character in "{}[]<>|\\/=_#$%^*~`" for character in text) / characters,
-            sum(ord(character) > 127 for character in text) / characters,
-            sum(word[:1].isupper() for word in words) / count,
-            len(_SENTENCE.findall(text)) / count,
-            float(text.rstrip()[-1:] in ".!?…\"')”’"),
-        ],
-        dtype=numpy.float32,
-    )
-
-
-@cache
-def _vectorizer() -> Any:
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    return HashingVectorizer(
-        analyzer="char_wb", ngram_range=(2, 4), n_features=NGRAM_FEATURES, lowercase=False, dtype=numpy.float32
-    )
+    return [
+        float(numpy.log1p(len(words))),
+        sum(map(len, words)) / count,
+        max(map(len, words), default=0) / 20,
+        len(set(words)) / count,
+        sum(times for times in pairs.values() if times > 1) / count,
+        len(set(lines)) / len(lines),
+        sum(map(str.isdigit, text)) / characters,
+        sum(character in "{}[]<>|\\/=_#$%^*~`" for character in text) / characters,
+        sum(word[:1].isupper() for word in words) / count,
+        len(_SENTENCE.findall(text)) / count,
+    ]

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 
 import numpy
 
-from adapters.data.quality import QualityModel, ngram_features, shape_features
+from adapters.data.quality import QualityModel, familiar_counts, features
 from infra.canonical import digest
 
 Damage = Callable[[str, random.Random], str]
 _HELD_OUT_SHARE = 0.25
+_FOLDS = 5
 _MENU = (
     "Home About Contact Login Register Search Help Privacy Terms Cookies Next Previous Share Print Menu Sitemap".split()
 )
@@ -96,7 +97,6 @@ TESTED_ON: tuple[Damage, ...] = (_mojibake, _reversed, _letters, _log, _halves, 
 
 def train_quality(texts: Sequence[str], seed: int = 0) -> tuple[QualityModel, dict[str, object]]:
     """A model from good texts of eight words or more, and its facts: texts, AUC on held-out ones by kind of damage."""
-    from scipy.sparse import csr_matrix, hstack
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -105,19 +105,23 @@ def train_quality(texts: Sequence[str], seed: int = 0) -> tuple[QualityModel, di
     chance.shuffle(good)
     held_out = good[: int(len(good) * _HELD_OUT_SHARE)]
     trained = good[len(held_out) :]
-    bad = [damage(text, chance) for text in trained for damage in chance.sample(TRAINED_ON, 2)]
+    rows, labels = [], []
+    for fold in range(_FOLDS):
+        # A text is familiar with itself: each is judged by the counts of the others, as new texts will be.
+        familiar = familiar_counts([text for n, text in enumerate(trained) if n % _FOLDS != fold])
+        for text in trained[fold::_FOLDS]:
+            damaged = [damage(text, chance) for damage in chance.sample(TRAINED_ON, 2)]
+            rows += [features(one, familiar) for one in (text, *damaged)]
+            labels += [1, 0, 0]
     scaler = StandardScaler()
-    shapes = scaler.fit_transform(numpy.stack([shape_features(text) for text in [*trained, *bad]]))
-    features = hstack([ngram_features([*trained, *bad]), csr_matrix(shapes)]).tocsr()
-    labels = [1] * len(trained) + [0] * len(bad)
-    fitted = LogisticRegression(C=10.0, max_iter=1000, class_weight="balanced").fit(features, labels)
-    weights = fitted.coef_[0].astype(numpy.float32)
-    count = shapes.shape[1]
+    fitted = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced").fit(
+        scaler.fit_transform(numpy.stack(rows)), labels
+    )
     model = QualityModel(
-        ngrams=weights[:-count].copy(),
-        shapes=weights[-count:].copy(),
+        familiar=familiar_counts(trained),
         mean=scaler.mean_.astype(numpy.float32),
         scale=scaler.scale_.astype(numpy.float32),
+        weights=fitted.coef_[0].astype(numpy.float32),
         intercept=float(fitted.intercept_[0]),
     )
     facts: dict[str, object] = {
