@@ -23,6 +23,7 @@ from registry.features import Feature, find_features
 from registry.ledger import Ledger
 
 if TYPE_CHECKING:
+    from infra.data_remote import DataRemote
     from registry.catalog import Catalog
     from registry.projection import Registry
     from registry.versions import Version
@@ -85,6 +86,19 @@ class Factory:
     def data(self) -> DataRepo:
         """The versions of the features' records, in DVC."""
         return DataRepo(self.workspace.data)
+
+    @property
+    def data_remote(self) -> "DataRemote":
+        """Where the data is shared with other workspaces.
+
+        Raises:
+            FactoryError: settings name no such place.
+        """
+        from infra.data_remote import DataRemote
+
+        if not self.settings.data_remote:
+            raise FactoryError("no place to share data; name a folder or s3://bucket/prefix in `data_remote`")
+        return DataRemote(self.data, self.settings.data_remote)
 
     def records(self, name: str) -> tuple[list[Record], list[Quarantined]]:
         """A feature's records now: its corpus files, what was added, less what was removed; and rows that are none.

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     mlflow_uri: str = Field(default="", description="MLflow server; default: SQLite in the workspace")
     ledger_url: str = Field(default="", description="SQLAlchemy URL of the ledger; default: SQLite in the workspace")
     actor: str = Field(default="", description="who decides, for the ledger; default: this machine's user")
+    data_remote: str = Field(default="", description="folder or s3://bucket/prefix that `data push` and `pull` use")
     teacher_api_key: str = Field(default="", repr=False, description="key for a teacher endpoint")
 
     @classmethod

@@ -163,3 +163,25 @@ def diff(
     rows += [[one, "changed", ", ".join(fields)] for one, fields in found.changed.items()]
     if rows:
         print_table(["record", "what", "fields"], rows)
+
+
+@app.command()
+def push(home: Home = None) -> None:
+    """Bring all versions of the data to the place that `data_remote` names."""
+    from flows.factory import open_factory
+
+    factory = open_factory(home)
+    with factory.workspace.lock():
+        count = factory.data_remote.push()
+    say(f"{count} data versions are in {factory.data_remote.url}")
+
+
+@app.command()
+def pull(home: Home = None) -> None:
+    """Bring the versions of the data here from the place that `data_remote` names."""
+    from flows.factory import open_factory
+
+    factory = open_factory(home)
+    with factory.workspace.lock():
+        count = factory.data_remote.pull()
+    say(f"{count} data versions from {factory.data_remote.url}")
