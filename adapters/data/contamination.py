@@ -5,13 +5,15 @@ those that are common usage prove nothing. Which n counts is decided by the eval
 2020, appendix C): 13 for all that are that long, the whole text for shorter ones, nothing below 4 words.
 """
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
 
 from adapters.data.ngrams import Codes, ngram_codes, word_codes, words
+
+Numbers = NDArray[numpy.int64]
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,26 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Matches:
+    """A match for each text that shares an n-gram with an evaluation text, and for each of those, by their names."""
+
+    by_text: dict[str, Match]
+    by_evaluation: dict[str, Match]
+
+
+@dataclass(frozen=True)
 class _Length:
-    """The n-grams of one length: their codes, ascending, and for each the number of a text that has it."""
+    """The n-grams of one length: their codes, ascending; for each the number of a text that has it, and how many of the
+    other texts do.
+    """
 
     codes: Codes
-    owners: numpy.ndarray[tuple[int], numpy.dtype[numpy.int64]]
+    owners: Numbers
+    usage: Numbers
 
 
 class EvaluationNgrams:
-    """The n-grams of evaluation texts. Memory: 16 bytes for each."""
+    """The n-grams of evaluation texts. Memory: 24 bytes for each."""
 
     def __init__(self, texts: Iterable[tuple[str, str]], least: int, most: int) -> None:
         """`texts` are pairs of name and text; `least` and `most` bound the words of an n-gram."""
@@ -52,36 +65,41 @@ class EvaluationNgrams:
         for n in sorted(codes, reverse=True):
             together = numpy.concatenate(codes[n])
             order = numpy.argsort(together, kind="stable")
-            self._lengths[n] = _Length(together[order], numpy.asarray(owners[n])[order])
+            self._lengths[n] = _Length(together[order], numpy.asarray(owners[n])[order], numpy.zeros_like(order))
 
-    def matches(self, texts: Iterable[tuple[str, str]], common: int) -> list[Match]:
-        """The pairs that share an n-gram, each pair once. An n-gram that more than `common` of `texts` have is common
-        usage and counts for none. Time and memory grow with the texts and with what is found.
+    def matches(self, texts: Callable[[], Iterable[tuple[str, str]]], common: int) -> Matches:
+        """What shares an n-gram that at most `common` of the texts have. `texts` gives pairs of name and text, and is
+        read twice: to count, then to match. Time and memory grow with the texts, not with the pairs that match.
         """
-        found: dict[tuple[str, str], list[tuple[int, str]]] = {}
-        usage: Counter[int] = Counter()
-        for name, text in texts:
+        for length in self._lengths.values():
+            length.usage[:] = 0
+        for _, text in texts():
+            codes = word_codes(words(text))
+            for n, length in self._lengths.items():
+                first, last = _found(length, numpy.unique(ngram_codes(codes, n)))
+                numpy.add.at(length.usage, first[last > first], 1)
+        result = Matches({}, {})
+        proved = numpy.zeros(len(self._names), dtype=bool)
+        for name, text in texts():
             spoken = words(text)
             codes = word_codes(spoken)
             for n, length in self._lengths.items():
-                grams = ngram_codes(codes, n)
-                first = numpy.searchsorted(length.codes, grams, "left")
-                last = numpy.searchsorted(length.codes, grams, "right")
-                seen: set[int] = set()
+                first, last = _found(length, ngram_codes(codes, n))
                 for start in numpy.flatnonzero(last > first).tolist():
-                    code = int(grams[start])
-                    if code in seen:
+                    if length.usage[first[start]] > common:
                         continue
-                    seen.add(code)
-                    usage[code] += 1
-                    if usage[code] > common:
+                    owners = length.owners[first[start] : last[start]]
+                    fresh = owners[~proved[owners]].tolist()
+                    if not fresh and name in result.by_text:
                         continue
                     ngram = " ".join(spoken[start : start + n])
-                    for owner in length.owners[first[start] : last[start]].tolist():
-                        found.setdefault((name, self._names[owner]), []).append((code, ngram))
-        result = []
-        for (name, evaluation), proofs in found.items():
-            rare = [ngram for code, ngram in proofs if usage[code] <= common]
-            if rare:
-                result.append(Match(name, evaluation, max(rare, key=len)))
+                    result.by_text.setdefault(name, Match(name, self._names[int(owners[0])], ngram))
+                    for owner in fresh:
+                        proved[owner] = True
+                        result.by_evaluation.setdefault(self._names[owner], Match(name, self._names[owner], ngram))
         return result
+
+
+def _found(length: _Length, grams: Codes) -> tuple[Numbers, Numbers]:
+    """Where the n-grams stand among those of the evaluation texts: from, and up to."""
+    return numpy.searchsorted(length.codes, grams, "left"), numpy.searchsorted(length.codes, grams, "right")

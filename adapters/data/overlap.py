@@ -9,6 +9,7 @@ shares one with an evaluation set that the recipe names.
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from adapters.data.cleaning import Removed, Step
@@ -60,12 +61,12 @@ def remove_overlap(
     if evaluation_texts:
         index = EvaluationNgrams(evaluation_texts, *section.ngrams)
         training = [record for record in overlap.records if record.id not in held_out]
-        matches = index.matches(_texts(training), section.common_ngrams)
-        _contaminated(overlap, "evaluation_sets", {match.text: match for match in matches})
+        matches = index.matches(partial(_texts, training), section.common_ngrams)
+        _contaminated(overlap, "evaluation_sets", matches.by_text)
     index = EvaluationNgrams(_texts([one for one in overlap.records if one.id in held_out]), *section.ngrams)
     training = [record for record in overlap.records if record.id not in held_out]
-    matches = index.matches(_texts(training), section.common_ngrams)
-    _contaminated(overlap, "held_out", {match.evaluation: match for match in matches})
+    matches = index.matches(partial(_texts, training), section.common_ngrams)
+    _contaminated(overlap, "held_out", matches.by_evaluation)
     return overlap
 
 

@@ -1,8 +1,9 @@
 """CPU-seconds and memory that cleaning takes at 10,000, 30,000 and 100,000 records: linear in time, below 2 GB.
 
-Records are made of the shipped corpora's texts: sentences shuffled between records, one record in ten nearly repeated,
-one in a hundred with an address in it. Each size runs in a process of its own, whose peak memory is measured: reading
-the JSONL file, every step that recipes have by default, the Great Expectations checkpoints, and writing.
+Records are made of the shipped corpora's sentences, shuffled between records: at 100,000 each sentence stands in a
+hundred of them, which is hard on the search for overlap (and what is held out goes, as it should). One record in ten is
+nearly repeated, one in a hundred has an address in it. Each size runs in a process of its own, whose peak memory is
+measured: reading the JSONL file, every step that recipes have by default, the Great Expectations checkpoints, writing.
 """
 
 import json
@@ -56,10 +57,6 @@ def made(count: int, seed: int = 0) -> list[Record]:
             text = f"{records[-1].input} {number}"
         else:
             text = " ".join(chance.sample(sentences, chance.randint(3, 8)))
-            # Words of another sentence, so that texts are not made of the same few sentences over and over.
-            words = text.split()
-            chance.shuffle(words)
-            text = " ".join(words)
             if chance.random() < 0.01:
                 text += f" Write to person{number}@example.org."
         target = " ".join(text.split()[:12])
