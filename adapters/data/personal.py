@@ -33,6 +33,8 @@ _CARD = re.compile(r"(?<![\w.-])[2-6]\d{3}(?:[ -]?\d){8,14}\d(?![\w-]|\.\d)")
 _IP = re.compile(
     r"(?<![\w.:])(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w:]|\.\d)", re.IGNORECASE
 )
+# What has numbers that look like an address: section 9.4.10.1.
+_NUMBERED = re.compile(r"\b(?:sections?|sect?|chapter|clause|part|version|release|v)\.?\s*$|§\s*$", re.IGNORECASE)
 # Enough digits for a telephone number: `phonenumbers` is slow, and most texts have none.
 _PHONE = re.compile(r"\d(?:[\s()./+-]{0,3}\d){6,}")
 # Number of the person by the module of python-stdnum that checks it, in the form in which people write it.
@@ -48,7 +50,6 @@ _NATIONAL_IDS = {
     "es.nie": r"[XYZ]-?\d{7}-?[A-Z]",
     "fi.hetu": r"\d{6}[-+A]\d{3}[0-9A-Y]",
     "fr.nir": r"[12] ?\d{2} ?\d{2} ?\d[\dAB] ?\d{3} ?\d{3} ?\d{2}",
-    "gb.nhs": r"\d{3} \d{3} \d{4}",
     "in_.aadhaar": r"\d{4} \d{4} \d{4}",
     "it.codicefiscale": r"[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]",
     "pl.pesel": r"\d{11}",
@@ -141,6 +142,8 @@ def _national_ids(text: str) -> Iterator[Found]:
 
 def _ips(text: str) -> Iterator[Found]:
     for match in _IP.finditer(text):
+        if _NUMBERED.search(text, max(0, match.start() - 12), match.start()):
+            continue
         try:
             address = ipaddress.ip_address(match[0])
         except ValueError:
@@ -157,7 +160,9 @@ def _phones(text: str, regions: Sequence[str]) -> Iterator[Found]:
     seen: set[int] = set()
     for region in (None, *regions):
         for match in PhoneNumberMatcher(text, region, leniency=Leniency.VALID):
-            if match.start not in seen:
+            # A parcel's number goes on before it: FDX-2024-908765.
+            whole = match.start == 0 or not re.match(r"[\w-]", text[match.start - 1])
+            if whole and match.start not in seen:
                 seen.add(match.start)
                 opened = match.raw_string.startswith("(") and ")" not in match.raw_string  # a bracket of the sentence
                 yield Found(

@@ -25,6 +25,7 @@ HARMLESS = [
     "Version 1.2.3 replaces 10.4, at 3.50 a piece; see section 2.1.1.",
     "We sold 1,234,567 units in 2024 and 2025, up 12.5%, for 1.940.000,00 in all.",
     "The score was 21-19, 17-21, 22-20; the train leaves from platform 9 3/4.",
+    "See sections 9.4.10.1 and § 15.1.8.1 of version 1.2.3.4; parcel FDX-2024-908765, transaction PP-2024-001847.",
     "Call me@ the office, or ask @jo. DE89 is the model, AB12 3456 the part.",
 ]
 
