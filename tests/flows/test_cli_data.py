@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from adapters.lineage import differences
 from flows.cli.main import app
+from flows.factory import open_factory
+from infra.errors import FactoryError
 
 pytestmark = pytest.mark.servers
 
@@ -74,3 +77,30 @@ def test_add_compare_and_share(project: Path) -> None:
 def added_ids(project: Path) -> list[str]:
     lines = (project / ".factory" / "data" / "replies" / "added.jsonl").read_text().splitlines()
     return [json.loads(line)["id"] for line in lines]
+
+
+def test_evaluation_sets_of_a_recipe_are_read_and_decide_freshness(project: Path) -> None:
+    folder = project / "features" / "replies"
+    recipe = folder / "recipe.yaml"
+    (folder / "bench").mkdir()
+    (folder / "bench" / "a.jsonl").write_text(
+        '{"id": 1, "question": "why is it so", "answers": ["because", "of that"]}\n'
+    )
+    (project / "b.csv").write_text("text\nanother one\n")
+    before = open_factory().lineage("replies", "key").build
+    sets = f"  cleaning: {{evaluation_sets: [bench, {project / 'b.csv'}]}}\n"
+    recipe.write_text(recipe.read_text().replace("data:\n", f"data:\n{sets}", 1))
+    factory_ = open_factory()
+    assert factory_.evaluation_texts("replies") == [
+        ("a.jsonl:1", "why is it so"),
+        ("a.jsonl:1", "because"),
+        ("a.jsonl:1", "of that"),
+        ("b.csv:2", "another one"),
+    ]
+    after = factory_.lineage("replies", "key").build
+    assert set(after) - set(before) == {"evaluation_sets"}
+    (project / "b.csv").write_text("text\nyet another one\n")
+    assert differences(after, open_factory().lineage("replies", "key").build)[0][0] == "evaluation_sets"
+    (project / "b.csv").unlink()
+    with pytest.raises(FactoryError, match=r"b\.csv: no such file"):
+        open_factory().evaluation_texts("replies")
