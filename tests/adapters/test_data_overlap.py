@@ -2,14 +2,18 @@
 
 import random
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import adapters.features
+from adapters.data.cleaning import clean
 from adapters.data.overlap import Overlap, remove_overlap
-from adapters.recipe import CleaningSection
-from adapters.records import Record
+from adapters.recipe import CleaningSection, load_recipe
+from adapters.records import Record, is_held_out, read_records
 
 VOCABULARY = [f"w{number}" for number in range(3000)]
 
@@ -103,3 +107,17 @@ def test_the_training_side_is_the_same_whatever_is_held_out(drawn: list[tuple[in
     together = overlap([*training, *held_out], {one.id for one in held_out})
     assert [one for one in together.records if one.source == "False"] == overlap(training).records
     assert len(together.records) + len(together.removed) == len(made)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(Path(*adapters.features.__path__).glob("*/recipe.yaml")), ids=lambda path: path.parent.name
+)
+def test_the_shipped_corpora_are_left_as_they_are(folder: Path) -> None:
+    data = load_recipe(folder.parent).data
+    records = [record for entry in data.corpus for record in read_records(folder.parent / entry)[0]]
+    records.sort(key=lambda record: is_held_out(record, data.held_out_share))
+    cleaned = clean(records, data.cleaning)
+    assert cleaned.records == records, cleaned.report()
+    held_out = {record.id for record in records if is_held_out(record, data.held_out_share)}
+    result = remove_overlap(cleaned.records, held_out, data.cleaning, ())
+    assert result.records == records, result.report()
