@@ -19,6 +19,8 @@ import numpy
 from numpy.typing import NDArray
 
 from adapters.data.ngrams import Codes, ngram_codes, word_codes
+from infra.canonical import digest_file
+from infra.errors import FactoryError
 
 VERSION = "quality-1"
 _SLOTS = 1 << 15
@@ -53,18 +55,26 @@ class QualityModel:
 
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: getattr(self, name) for name in ("familiar", "mean", "scale", "weights")}
-        save_file(tensors, folder / f"{version}.safetensors")
-        content = {"version": version, "intercept": self.intercept, **facts}
+        weights = folder / f"{version}.safetensors"
+        save_file(tensors, weights)
+        content = {"version": version, "intercept": self.intercept, "sha256": digest_file(weights), **facts}
         (folder / f"{version}.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 @cache
 def load_quality(folder: Path = _FOLDER, version: str = VERSION) -> QualityModel:
-    """The model of a version."""
+    """The model of a version.
+
+    Raises:
+        FactoryError: its weights are not those that its JSON file names.
+    """
     from safetensors.numpy import load_file
 
     facts = json.loads((folder / f"{version}.json").read_text("utf-8"))
-    return QualityModel(**load_file(folder / f"{version}.safetensors"), intercept=facts["intercept"])
+    weights = folder / f"{version}.safetensors"
+    if digest_file(weights) != facts["sha256"]:
+        raise FactoryError(f"{weights}: not the weights that {version}.json names; install the factory again")
+    return QualityModel(**load_file(weights), intercept=facts["intercept"])
 
 
 def familiar_counts(texts: list[str]) -> NDArray[numpy.float16]:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from adapters.data.quality import VERSION, QualityModel, load_quality
 from adapters.data.train_quality import TESTED_ON, TRAINED_ON, train_quality
 from adapters.recipe import CleaningSection
 from adapters.records import Record, read_records
+from infra.errors import FactoryError
 
 MODELS = Path(*adapters.data.__path__) / "models"
 
@@ -50,6 +52,15 @@ def test_a_model_is_its_files_and_training_repeats(
     for text in ("A short text of some words, as people write them.", "", "\n", "日本語のテキスト", "a" * 100_000):
         assert read.score(text) == model.score(text) == again.score(text)
         assert 0 <= read.score(text) <= 1
+
+
+def test_other_weights_are_refused(trained: tuple[QualityModel, dict[str, object]], tmp_path: Path) -> None:
+    model, facts = trained
+    model.save(tmp_path, "quality-8", facts)
+    replace(model, weights=-model.weights).save(tmp_path / "other", "quality-8", facts)
+    (tmp_path / "other" / "quality-8.safetensors").replace(tmp_path / "quality-8.safetensors")
+    with pytest.raises(FactoryError, match=r"not the weights that quality-8\.json names"):
+        load_quality(tmp_path, "quality-8")
 
 
 def test_the_shipped_model_says_how_good_it_is() -> None:

@@ -63,6 +63,7 @@ def test_a_folder(tmp_path: Path) -> None:
     share(tmp_path, str(tmp_path / "shared"))
 
 
+@pytest.mark.slow
 def test_s3(tmp_path: Path, bucket: str) -> None:
     share(tmp_path, bucket)
 
