@@ -45,10 +45,11 @@ def add(
         source=source or file.name,
         license=license,
     )
-    for record in [record for record in records if record.use_case not in known]:
-        records.remove(record)
-        reason = f"{feature} has no use case {record.use_case!r}; there are: {', '.join(known)}"
-        refused.append(Quarantined(record.id, reason, record.model_dump_json()))
+    for record in records:
+        if record.use_case not in known:
+            reason = f"{feature} has no use case {record.use_case!r}; there are: {', '.join(known)}"
+            refused.append(Quarantined(record.id, reason, record.model_dump_json()))
+    records = [record for record in records if record.use_case in known]
     with factory.workspace.lock():
         version = factory.data.add_records(feature, records)
     if json:
