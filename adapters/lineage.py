@@ -20,6 +20,8 @@ STAGE_MODULES = {
     "code.training": "adapters.training.adapter",
     "code.device": "adapters.device.package",
 }
+# The texts that a recipe keeps out of training; a key only where it names some.
+EVALUATION_SETS = "evaluation_sets"
 EVALUATION_MODULES = {
     "code.evaluation": "adapters.evaluation.evaluate",
     "code.answers": "adapters.evaluation.answers",
@@ -47,11 +49,16 @@ class Lineage:
 
 
 def lineage_of(
-    recipe: Recipe, records: Sequence[Record], release_key: str, suite_files: Mapping[str, str] | None = None
+    recipe: Recipe,
+    records: Sequence[Record],
+    release_key: str,
+    evaluation_texts: Sequence[tuple[str, str]] = (),
+    suite_files: Mapping[str, str] | None = None,
 ) -> Lineage:
     """The lineage that `recipe` over `records` and the base release `release_key` would give now.
 
-    `suite_files` are digests of the files of the recipe's suites.
+    `evaluation_texts` are pairs of name and text that nothing is to be trained on, `suite_files` digests of the files
+    of the recipe's suites.
     """
     training, held_out = split_held_out(records, recipe.data.held_out_share)
     build = {
@@ -62,6 +69,8 @@ def lineage_of(
         "recipe.device": recipe.device.digest,
         "seed": digest(recipe.training.seed),
     }
+    if evaluation_texts:
+        build[EVALUATION_SETS] = digest(evaluation_texts)
     skipped = set()
     if recipe.synthesis is not None:
         build["recipe.synthesis"] = recipe.synthesis.digest

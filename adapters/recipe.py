@@ -79,6 +79,27 @@ class UseCase(Section):
         return self.prompt.replace("{input}", text)
 
 
+PersonalKind = Literal["email", "url", "iban", "card", "national_id", "ip", "phone"]
+_PERSONAL: list[PersonalKind] = list(get_args(PersonalKind))
+
+
+class CleaningSection(Section):
+    """What is repaired in records, what is replaced, and which records go."""
+
+    encoding: bool = Field(default=True, description="repair what was decoded wrongly; drop control characters")
+    personal: list[PersonalKind] = Field(default=_PERSONAL, description="kinds that placeholders take the place of")
+    phone_regions: list[str] = Field(default=["US", "GB"], description="whose phone numbers need no country code")
+    languages: list[str] = Field(default=[], description="ISO 639-1; records in others go; empty: any language")
+    profanity: Literal["keep", "targets", "remove"] = "keep"
+    quality: float | None = Field(default=None, ge=0, le=1, description="least score of an input; null: not scored")
+    near_duplicates: float | None = Field(
+        default=0.8, gt=0, le=1, description="Jaccard similarity; null: not looked for"
+    )
+    ngrams: WordRange = Field(default=(4, 13), description="words of an n-gram that an evaluation text is known by")
+    common_ngrams: int = Field(default=1000, gt=0, description="n-grams in more records than this prove nothing")
+    evaluation_sets: list[str] = Field(default=[], description="files and folders that nothing is to be trained on")
+
+
 class DataSection(Section):
     """Where raw records come from and what makes them fit to train on."""
 
@@ -88,6 +109,7 @@ class DataSection(Section):
     labels: list[str] | None = Field(default=None, description="the closed set of targets of a classifier")
     held_out_share: float = Field(default=0.2, gt=0, lt=1)
     max_quarantined_share: float = Field(default=0.1, ge=0, le=1)
+    cleaning: CleaningSection = CleaningSection()
 
 
 class SynthesisSection(Section):

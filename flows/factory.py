@@ -23,6 +23,7 @@ from registry.features import Feature, find_features
 from registry.ledger import Ledger
 
 if TYPE_CHECKING:
+    from infra.data_remote import DataRemote
     from registry.catalog import Catalog
     from registry.channel import Channel
     from registry.projection import Registry
@@ -97,6 +98,19 @@ class Factory:
         """The versions of the features' records, in DVC."""
         return DataRepo(self.workspace.data)
 
+    @property
+    def data_remote(self) -> "DataRemote":
+        """Where the data is shared with other workspaces.
+
+        Raises:
+            FactoryError: settings name no such place.
+        """
+        from infra.data_remote import DataRemote
+
+        if not self.settings.data_remote:
+            raise FactoryError("no place to share data; name a folder or s3://bucket/prefix in `data_remote`")
+        return DataRemote(self.data, self.settings.data_remote)
+
     def records(self, name: str) -> tuple[list[Record], list[Quarantined]]:
         """A feature's records now: its corpus files, what was added, less what was removed; and rows that are none.
 
@@ -120,6 +134,20 @@ class Factory:
         overlay = read_overlay(self.data.folder / name)
         return effective_records(list(corpus.values()), overlay.added, overlay.removed), [*refused, *overlay.refused]
 
+    def evaluation_texts(self, name: str) -> list[tuple[str, str]]:
+        """The texts that a feature's recipe keeps out of its training, each with the place where it stands.
+
+        Raises:
+            FactoryError: a file is missing or cannot be read.
+        """
+        feature = self.feature(name)
+        entries = feature.recipe.data.cleaning.evaluation_sets
+        if not entries:
+            return []
+        from adapters.data.convert import read_texts
+
+        return [found for entry in entries for found in read_texts(feature.folder / Path(entry).expanduser())]
+
     def chosen(self, names: Sequence[str]) -> list[str]:
         """The named features, all of them if none is named.
 
@@ -130,7 +158,8 @@ class Factory:
 
     def lineage(self, name: str, release_key: str) -> Lineage:
         """The lineage that a run of this feature would have now."""
-        return lineage_of(self.feature(name).recipe, self.records(name)[0], release_key, self._suite_digests(name))
+        recipe, (records, _) = self.feature(name).recipe, self.records(name)
+        return lineage_of(recipe, records, release_key, self.evaluation_texts(name), self._suite_digests(name))
 
     def suite_files(self, name: str) -> dict[str, dict[str, Path]]:
         """The files of the suites that a feature's recipe names, by suite and name.
@@ -226,7 +255,8 @@ class Factory:
         """A feature's rebuild for a registered base release, with its inputs as they are now."""
         recipe = self.feature(feature).recipe
         records, refused = self.records(feature)
-        lineage = lineage_of(recipe, records, key, self._suite_digests(feature))
+        texts = self.evaluation_texts(feature)
+        lineage = lineage_of(recipe, records, key, texts, self._suite_digests(feature))
         settings = self.settings
         return Job(
             recipe,
@@ -237,6 +267,7 @@ class Factory:
             settings.device,
             settings.teacher_api_key,
             self.workspace.books,
+            texts,
         )
 
     def production_package(self, feature: str) -> tuple["Version", Path]:

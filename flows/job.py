@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adapters.code import code_digest
-from adapters.lineage import SUITES_MODULE, Lineage
+from adapters.lineage import EVALUATION_SETS, SUITES_MODULE, Lineage
 from adapters.recipe import Recipe
 from adapters.records import Quarantined, Record, digest_records, read_records
 from infra.canonical import canonical_json, digest, digest_file
+from infra.errors import CheckFailed
 from infra.store import Stage
 
 if TYPE_CHECKING:
@@ -58,20 +59,28 @@ class Job:
     device: str
     teacher_api_key: str
     books: Path
+    evaluation_texts: Sequence[tuple[str, str]] = ()
 
     def data(self) -> Stage:
         """Validated records: training, unlabelled and held-out parts, quarantine, report, Data Docs."""
 
         def build(output: Path, scratch: Path) -> None:
             from adapters.data.prepare import prepare
+            from adapters.evaluation.data_report import write_data_report
 
-            prepare(self.recipe, self.records, self.refused, output, scratch)
+            try:
+                prepare(self.recipe, self.records, self.refused, output, scratch, self.evaluation_texts)
+            except CheckFailed:
+                write_data_report(scratch / "failed")
+                raise
+            write_data_report(output)
 
         inputs = {
             "feature": self.recipe.feature,
             "records": digest_records(self.records),
             "refused": digest([[row.where, row.reason, row.row] for row in self.refused]),
             **self._keys("recipe.data", "code.data"),
+            **({EVALUATION_SETS: self.lineage.build[EVALUATION_SETS]} if self.evaluation_texts else {}),
         }
         return Stage("data", inputs, build)
 
@@ -79,9 +88,11 @@ class Job:
         """Targets that a teacher wrote for the unlabelled records and that survived rejection."""
 
         def build(output: Path, scratch: Path) -> None:
+            from adapters.data.prepare import check_synthetic
             from adapters.synthesis.synthesize import synthesize
 
             synthesize(self.recipe, data / "unlabelled.jsonl", self._teacher(), output, scratch)
+            check_synthetic(self.recipe, data, output)
 
         names = ("data", "recipe.data", "recipe.synthesis", "code.data", "code.synthesis")
         return Stage("synthesis", {"base": self.release.base_digest, **self._keys(*names)}, build)
@@ -143,8 +154,10 @@ class Job:
             "feature": self.recipe.feature,
             "items_per_use_case": self.recipe.evaluation.items_per_use_case,
             **answering,
-            **self._keys("recipe.data", "code.data"),
-            **{name: self.lineage.evaluation[name] for name in ("held_out", "code.answers")},
+            # The file, not only the records that it was made of: what is tested on depends on what is trained on, too.
+            "items": digest_file(data / "held_out.jsonl"),
+            **self._keys("recipe.data"),
+            "code.answers": self.lineage.evaluation["code.answers"],
         }
         return Stage("answers", inputs, build)
 

@@ -18,6 +18,7 @@ from flows.job import TRAINED_ON, Job
 from flows.outcome import Outcome
 from flows.tasks import Stopwatch
 from flows.testing import champion, evaluate
+from infra.dvc_data import RECORDS
 from infra.store import Built
 from registry import promotion
 from registry.catalog import RunContent
@@ -74,7 +75,7 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
     outcome.bits_per_weight = read_manifest(job.release.folder).bits_per_weight
     outcome.report = str(evaluation.path / "report.html")
     against = rivals["production"].identity if "production" in rivals else None
-    evidence = [trained_on, data.path / "data_docs"]
+    evidence = [trained_on, data.path / "data.html", data.path / "data_docs"]
     return register(factory, job, package, report, evaluation, reports, evidence, outcome.seconds, against)
 
 
@@ -85,10 +86,9 @@ def version_data(factory: Factory, job: Job, data: Built) -> None:
 
     rows = sorted(job.records, key=lambda record: record.id)
     lines = b"".join(canonical_json(record.model_dump()) + b"\n" for record in rows)
-    quarantine = (data.path / "quarantine.jsonl").read_bytes()
     feature = job.recipe.feature
-    message = f"Records of a run of {feature}"
-    factory.data.snapshot(feature, {"records.jsonl": lines, "quarantine.jsonl": quarantine}, message)
+    files = {RECORDS: lines} | {name: data.path / name for name in ("quarantine.jsonl", "removed.jsonl")}
+    factory.data.snapshot(feature, files, f"Records of a run of {feature}")
 
 
 @task(task_run_name="register {job.recipe.feature}", cache_policy=NO_CACHE, persist_result=False)
@@ -116,8 +116,8 @@ def register(
         steps = json.loads(reports["training"].read_text("utf-8"))["steps"]
         series["training.loss"] = [(step["step"], step["loss"]) for step in steps]
     page = [evaluation.path / name for name in ("report.html", "scores.json", "samples.jsonl")]
-    trained_on, data_docs = evidence
-    files = {"": [*page, trained_on], "figures": [evaluation.path / "figures"], "data_docs": [data_docs]}
+    trained_on, data_page, data_docs = evidence
+    files = {"": [*page, trained_on, data_page], "figures": [evaluation.path / "figures"], "data_docs": [data_docs]}
     files |= {f"reports/{name}": [path] for name, path in reports.items()}
     content = RunContent(params=params, metrics=metrics, series=series, files=files)
     run_id = factory.catalog.log_run(recipe.feature, f"{recipe.feature} {job.lineage.key[:8]}", content)

@@ -28,12 +28,14 @@ from filelock import FileLock, Timeout
 from infra.canonical import canonical_json
 from infra.errors import FactoryError
 
+RECORDS = "records.jsonl"
 ADDED = "added.jsonl"
 REMOVED = "removed.txt"
 
 _FEATURE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _LOCK_SECONDS = 600.0
+_SHARED = "shared"
 # Whoever runs the factory is named in its ledger; these commits are the machine's.
 _COMMITTER = ("-c", "user.name=adapter-factory", "-c", "user.email=adapter-factory@localhost")
 _PLAIN = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false")
@@ -100,13 +102,78 @@ class DataRepo:
             DataVersion(_md5(self._git("show", f"{commit}:{pointer}")), commit, message) for commit, message in commits
         ]
 
+    def find(self, name: str) -> tuple[str, DataVersion]:
+        """The feature and the newest of its versions whose MD5 or commit begins with `name`.
+
+        Raises:
+            FactoryError: there is none, or several features have one.
+        """
+        found = {
+            pointer.stem: version
+            for pointer in self._pointers()
+            for version in self.versions(pointer.stem)
+            if name and (version.md5.startswith(name) or version.commit.startswith(name))
+        }
+        if len(found) != 1:
+            several = f"is of several features: {', '.join(found)}; write more of it" if found else "is unknown"
+            raise FactoryError(f"data version {name!r} {several}; `factory data log` names them")
+        return next(iter(found.items()))
+
+    def files(self, feature: str, version: DataVersion) -> dict[str, bytes]:
+        """The files of a version by name, from the cache, else from the remote."""
+        with self._locked(), self._dvc(), _quiet(self.folder):
+            from dvc.api import DVCFileSystem
+
+            system = DVCFileSystem(str(self.folder), rev=version.commit)
+            names = system.find(feature, detail=False)
+            return {PurePosixPath(name).relative_to(feature).as_posix(): system.read_bytes(name) for name in names}
+
+    def count(self) -> int:
+        """How many versions there are, of all features."""
+        return sum(len(self.versions(pointer.stem)) for pointer in self._pointers())
+
+    def push(self, url: str) -> None:
+        """Bring the contents of all versions to a folder or `s3://bucket/prefix`."""
+        with self._locked(), self._remote(url) as repo:
+            repo.push(remote=_SHARED, all_commits=True)
+
+    def pull(self, url: str) -> None:
+        """Bring the contents of all versions here from a folder or `s3://bucket/prefix`."""
+        with self._locked(), self._remote(url) as repo:
+            repo.fetch(remote=_SHARED, all_commits=True)
+            repo.checkout()
+            repo.push(all_commits=True)
+
+    def write_history(self, bundle: Path) -> None:
+        """Write the history of the versions as a git bundle."""
+        with self._locked():
+            self._init()
+            self._git("bundle", "create", "--quiet", str(bundle), "HEAD")
+
+    def relation(self, bundle: Path) -> str:
+        """What a history is to the one here: `same`, `ahead`, `behind`, or `apart` if each has what the other lacks."""
+        with self._locked():
+            self._init()
+            theirs = self._fetched(bundle)
+            if theirs == self._git("rev-parse", "HEAD").strip():
+                return "same"
+            if not self._pointers():
+                return "ahead"  # nothing was ever versioned here
+            common = self._git("merge-base", "HEAD", theirs, check=False).strip()
+            return {theirs: "behind", self._git("rev-parse", "HEAD").strip(): "ahead"}.get(common, "apart")
+
+    def take_history(self, bundle: Path) -> None:
+        """Go on from a history that is ahead of the one here."""
+        with self._locked():
+            self._git("reset", "--quiet", "--hard", self._fetched(bundle))
+
     def status(self) -> dict[str, str]:
         """Each feature's state: `versioned`, `changed` (since its version) or `not pushed` (the remote lacks it)."""
         if not (self.folder / ".dvc").is_dir():
             return {}
         with self._locked(), self._dvc() as repo:
             states = {}
-            for pointer in sorted(path for path in self.folder.glob("*.dvc") if path.is_file()):
+            for pointer in self._pointers():
                 target = [str(pointer)]
                 if repo.status(targets=target):
                     states[pointer.stem] = "changed"
@@ -149,6 +216,10 @@ class DataRepo:
         if not _FILE.fullmatch(name) or ".." in PurePosixPath(name).parts:
             raise FactoryError(f"{name!r} is no name for a data file; use letters, digits, '-', '_', '.' and '/'")
         return self.folder / _checked(feature) / name
+
+    def _pointers(self) -> list[Path]:
+        """The files that stand for the features' folders; DVC's own folder, `.dvc`, is none."""
+        return sorted(path for path in self.folder.glob("*.dvc") if path.is_file())
 
     def _pointer(self, feature: str) -> Path:
         return self.folder / f"{_checked(feature)}.dvc"
@@ -201,6 +272,20 @@ class DataRepo:
                 raise FactoryError(f"{self.folder}: DVC: {error}") from error
             finally:
                 repo.close()
+
+    @contextlib.contextmanager
+    def _remote(self, url: str) -> Iterator[Any]:
+        """The repository opened by DVC, which knows the remote under a name; this machine's configuration alone."""
+        self._init()
+        with self._dvc() as repo, repo.config.edit(level="local") as config:
+            config["remote"] = {_SHARED: {"url": url}}
+        with self._dvc() as repo:
+            yield repo
+
+    def _fetched(self, bundle: Path) -> str:
+        """The commit that a bundle ends with, which git then has."""
+        self._git("fetch", "--quiet", str(bundle), "+HEAD:refs/shared/head")
+        return self._git("rev-parse", "refs/shared/head").strip()
 
     def _git(self, *arguments: str, check: bool = True) -> str:
         """What git prints. Variables that point git elsewhere (inside a hook, say) are not passed on."""

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
         default="", description="folder or s3://bucket/prefix of the channel; default: in the workspace"
     )
     actor: str = Field(default="", description="who decides, for the ledger; default: this machine's user")
+    data_remote: str = Field(default="", description="folder or s3://bucket/prefix that `data push` and `pull` use")
     teacher_api_key: str = Field(default="", repr=False, description="key for a teacher endpoint")
     judge_url: str = Field(default="", description="OpenAI-compatible endpoint of a model that judges answers")
     judge_model: str = Field(default="", description="the judge's model")

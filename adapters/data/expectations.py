@@ -1,38 +1,39 @@
-"""What a feature's records must be: Great Expectations suites generated from its recipe, and their checkpoints.
+"""Checkpoints: what a feature's records must be at each stage, checked by Great Expectations, shown in its Data Docs.
 
-Notable choices:
-- Two suites: `rows` over everything that came in (a row that fails is quarantined and the feature goes on), then
-  `coverage` over what is left (a failure there is critical and stops the feature).
-- The table that is checked holds counts, labels and digests of the records, never their text: Data Docs are shown to
-  more people than the data is.
-- Every expectation carries in `meta` what it is about and what it expects in words; failures are told in those.
+A warning is about rows: those that fail are quarantined, and the feature goes on. A critical failure stops it.
 """
 
 import logging
 import numbers
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.data.suites import Stage, expectations, table
 from adapters.recipe import DataSection
-from adapters.records import Record, text_digest
+from adapters.records import Record
 
-# What a text holds that was decoded wrongly, and control characters other than tab and line ends.
-_BROKEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
 _SITE = "data_docs"
+_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one expectation: about what, what was expected, what was found, in words."""
+    """What came of one expectation: at which stage, about what, what was expected, what was found, in words."""
 
+    stage: str
     what: str
     expected: str
     passed: bool
     found: str
+    severity: str
+
+    @property
+    def problem(self) -> str:
+        """The failure in one line."""
+        return f"{self.what}: expected {self.expected}, found {self.found}"
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,17 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class RowValidation:
-    """The outcome of the `rows` suite. `repeated` lists **all** rows that share a value that must be unique."""
+class Validation:
+    """The outcome of a suite. `repeated` lists **all** rows that share a value that must be unique."""
 
     verdicts: list[Verdict]
     failures: list[Failure]
     repeated: list[Failure]
+
+    @property
+    def critical(self) -> list[Verdict]:
+        """The failures that stop the feature."""
+        return [verdict for verdict in self.verdicts if not verdict.passed and verdict.severity == "critical"]
 
 
 class Checkpoints:
@@ -79,40 +85,44 @@ class Checkpoints:
         )
         self._source = self._context.data_sources.add_pandas(feature)
 
-    def check_rows(self, records: Sequence[Record]) -> RowValidation:
-        """Check every record by itself and against the others."""
+    def check(
+        self,
+        stage: Stage,
+        records: Sequence[Record],
+        *,
+        held_out: Collection[str] = (),
+        unlabelled: Collection[str] = (),
+    ) -> Validation:
+        """Check the records of a stage, each by itself and against the others.
+
+        `held_out` are the ids of those that are tested on, `unlabelled` of those that came without a target.
+        """
         verdicts: list[Verdict] = []
         failures: list[Failure] = []
         repeated: list[Failure] = []
-        for result in self._run("rows", _row_expectations(self._section), records):
-            config, found = result.expectation_config, result.result
+        frame = table(records, self._section, held_out, unlabelled)
+        for result in self._run(stage, frame):
+            config = result.expectation_config
             what, expected = config.meta["what"], config.meta["expected"]
-            verdicts.append(Verdict(what, expected, result.success, f"{found['unexpected_count']} rows are not"))
-            into = repeated if config.type == "expect_column_values_to_be_unique" else failures
-            column = config.kwargs["column"]
-            for row in found["unexpected_index_list"]:
-                into.append(Failure(int(row["position"]), what, expected, _readable(row[column])))
-        return RowValidation(verdicts, failures, repeated)
+            failed = [
+                Failure(int(row["position"]), what, expected, _readable(row[config.kwargs["column"]]))
+                for row in result.result.get("unexpected_index_list") or ()
+            ]
+            verdicts.append(
+                Verdict(stage, what, expected, result.success, _found(result, failed, records), config.severity.value)
+            )
+            (repeated if config.type == "expect_column_values_to_be_unique" else failures).extend(failed)
+        return Validation(verdicts, failures, repeated)
 
-    def check_coverage(self, records: Sequence[Record]) -> list[Verdict]:
-        """Check that the records cover what the recipe promises."""
-        verdicts = []
-        for result in self._run("coverage", _coverage_expectations(self._section), records):
-            about = result.expectation_config.meta
-            missing = ", ".join(result.result["partial_missing_list"])
-            found = f"none for {missing}" if missing else "all"
-            verdicts.append(Verdict(about["what"], about["expected"], result.success, found))
-        return verdicts
-
-    def _run(self, name: str, expectations: list[Any], records: Sequence[Record]) -> Sequence[Any]:
+    def _run(self, stage: Stage, frame: Any) -> Sequence[Any]:
         """Results of the suite's expectations; an expectation that cannot be computed is an error of ours."""
         import great_expectations as gx
 
-        # Its import lets this one tell of a temporary folder at every checkpoint.
-        logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
-        context, title = self._context, f"{self._feature}-{name}"
+        context, title = self._context, f"{self._feature}-{stage}"
         batch = self._source.add_dataframe_asset(title).add_batch_definition_whole_dataframe("records")
-        suite = context.suites.add_or_update(gx.ExpectationSuite(title, expectations=expectations))
+        suite = context.suites.add_or_update(
+            gx.ExpectationSuite(title, expectations=expectations(stage, self._section))
+        )
         definition = context.validation_definitions.add_or_update(
             gx.ValidationDefinition(name=title, data=batch, suite=suite)
         )
@@ -124,7 +134,7 @@ class Checkpoints:
                 result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["position"]},
             )
         )
-        outcome = checkpoint.run(batch_parameters={"dataframe": _table(records, self._section)})
+        outcome = checkpoint.run(batch_parameters={"dataframe": frame})
         (run,) = outcome.run_results.values()
         for result in run.results:
             if result.exception_info.get("raised_exception", True):
@@ -132,105 +142,13 @@ class Checkpoints:
         return list(run.results)
 
 
-def _row_expectations(section: DataSection) -> list[Any]:
-    import great_expectations.expectations as gxe
-    from great_expectations.expectations.row_conditions import Column
-
-    def about(what: str, expected: str) -> dict[str, Any]:
-        return {"severity": "warning", "meta": {"what": what, "expected": expected}}
-
-    use_cases = sorted(section.use_cases)
-    suite: list[Any] = [
-        gxe.ExpectColumnValuesToBeUnique(column="id", **about("id", "no other record with this id")),
-        gxe.ExpectColumnValuesToBeUnique(column="input", **about("input", "no other record with this input")),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="use_case", value_set=use_cases, **about("use case", f"one of {', '.join(use_cases)}")
-        ),
-        gxe.ExpectColumnValueLengthsToBeBetween(column="source", min_value=1, **about("source", "a source")),
-        gxe.ExpectColumnValueLengthsToBeBetween(column="license", min_value=1, **about("license", "a license")),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="broken_characters", max_value=0, **about("undecodable or control characters", "none")
-        ),
-    ]
-    for name, use_case in sorted(section.use_cases.items()):
-        only = Column("use_case") == name
-        for column, (low, high) in (
-            ("input_words", use_case.input_words),
-            ("shortest_target_words", use_case.target_words),
-            ("longest_target_words", use_case.target_words),
-        ):
-            words = about(f"{column.replace('_', ' ')} ({name})", f"{low} to {high}")
-            suite.append(
-                gxe.ExpectColumnValuesToBeBetween(
-                    column=column, min_value=low, max_value=high, row_condition=only, **words
-                )
-            )
-    if section.labels is not None:
-        known = about("target", f"one of {', '.join(section.labels)}")
-        suite.append(gxe.ExpectColumnValuesToBeInSet(column="label", value_set=section.labels, **known))
-    return suite
-
-
-def _coverage_expectations(section: DataSection) -> list[Any]:
-    import great_expectations.expectations as gxe
-
-    promised = {"use_case": sorted(section.use_cases)} | ({"label": section.labels} if section.labels else {})
-    return [
-        gxe.ExpectColumnDistinctValuesToContainSet(
-            column=column,
-            value_set=values,
-            severity="critical",
-            meta={"what": column.replace("_", " "), "expected": f"records for each of {', '.join(values)}"},
-        )
-        for column, values in promised.items()
-    ]
-
-
-def _table(records: Sequence[Record], section: DataSection) -> Any:
-    """The pandas frame to validate, a row per record."""
-    import pandas as pd
-
-    rows = []
-    for position, record in enumerate(records):
-        labelled = record.target is not None
-        lengths = [len(target.split()) for target in record.targets] or [0]
-        rows.append(
-            {
-                "position": position,
-                "id": record.id,
-                "use_case": record.use_case,
-                "source": record.source,
-                "license": record.license,
-                "input": f"{record.use_case}:{text_digest(record.input)[:32]}",
-                "input_words": len(record.input.split()),
-                "broken_characters": len(_BROKEN.findall("\n".join([record.input, *record.targets]))),
-                "shortest_target_words": min(lengths) if labelled else None,
-                "longest_target_words": max(lengths) if labelled else None,
-                "label": _label(record, section.labels) if labelled and section.labels else None,
-            }
-        )
-    return pd.DataFrame(rows, columns=_COLUMNS)
-
-
-_COLUMNS = [
-    "position",
-    "id",
-    "use_case",
-    "source",
-    "license",
-    "input",
-    "input_words",
-    "broken_characters",
-    "shortest_target_words",
-    "longest_target_words",
-    "label",
-]
-
-
-def _label(record: Record, labels: Sequence[str]) -> str:
-    """The record's label; of several targets, the first that is none of the labels if there is one."""
-    wrong = [target for target in record.targets if target not in labels]
-    return (wrong or record.targets or [""])[0]
+def _found(result: Any, failed: Sequence[Failure], records: Sequence[Record]) -> str:
+    """What an expectation found, in words: missing values, or rows that are otherwise and the first of their ids."""
+    if "partial_missing_list" in result.result:
+        missing = ", ".join(result.result["partial_missing_list"])
+        return f"none for {missing}" if missing else "all"
+    named = ", ".join(records[failure.position].id for failure in failed[:_NAMED])
+    return f"{result.result['unexpected_count']} rows are not" + (f" ({named})" if named else "")
 
 
 def _readable(value: Any) -> str:

@@ -4,12 +4,14 @@ The overlay is two files in the feature's versioned data folder: `added.jsonl` (
 line). `infra/dvc_data.py` writes it; it is read without DVC, because the plan reads it.
 """
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adapters.records import Quarantined, Record, read_records
-from infra.dvc_data import ADDED, REMOVED
+from infra.dvc_data import ADDED, RECORDS, REMOVED
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,37 @@ def effective_records(corpus: Sequence[Record], added: Sequence[Record], removed
     by_id = {record.id: record for record in corpus}
     by_id |= {record.id: record for record in added}
     return [record for record in by_id.values() if record.id not in removed]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two versions of a feature's data: ids of records."""
+
+    added: list[str]
+    removed: list[str]
+    changed: dict[str, list[str]]
+    """Which fields differ, by id."""
+
+
+def version_records(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """The records of a version by id, as plain values: those of its last run, what was added since, less what was
+    removed. `files` are the version's, by name.
+    """
+    lines = (line for name in (RECORDS, ADDED) for line in files.get(name, b"").split(b"\n") if line.strip())
+    rows = {row["id"]: row for row in map(json.loads, lines)}
+    removed = set(files.get(REMOVED, b"").decode("utf-8").split("\n"))
+    return {one: row for one, row in rows.items() if one not in removed}
+
+
+def difference(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Difference:
+    """What was added, removed and changed between two sets of records by id."""
+    both = sorted(before.keys() & after.keys())
+    return Difference(
+        added=sorted(after.keys() - before.keys()),
+        removed=sorted(before.keys() - after.keys()),
+        changed={
+            one: [name for name in after[one] if before[one].get(name) != after[one][name]]
+            for one in both
+            if before[one] != after[one]
+        },
+    )

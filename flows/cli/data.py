@@ -1,29 +1,35 @@
 """`factory data`: add, remove and inspect a feature's records."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say
+from flows.cli.output import AsJson, Home, print_json, print_table, say, short
 
 app = typer.Typer(help="Add, remove and inspect records.", no_args_is_help=True)
 FeatureName = Annotated[str, typer.Argument(help="A feature's name.")]
+_SHOWN = 10
 
 
 @app.command()
 def add(
     feature: FeatureName,
-    file: Annotated[Path, typer.Argument(help="JSONL or CSV, a row a record.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSONL, JSON, CSV, Parquet, mail, chat export, text, or a folder of them.")
+    ],
     use_case: Annotated[str | None, typer.Option(help="The use case of rows that name none.")] = None,
     input_field: Annotated[str, typer.Option(help="Column that holds the input.")] = "input",
     target_field: Annotated[str, typer.Option(help="Column that holds the target, if there is one.")] = "target",
     source: Annotated[str | None, typer.Option(help="Where the rows come from (default: the file's name).")] = None,
     license: Annotated[str, typer.Option(help="Licence of rows that name none.")] = "proprietary",
+    json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Add records; one with an id that exists replaces it. Rows that are no records are quarantined and counted."""
     from adapters.data.convert import convert
+    from adapters.records import Quarantined
     from flows.factory import open_factory
     from infra.errors import FactoryError
 
@@ -39,16 +45,23 @@ def add(
         source=source or file.name,
         license=license,
     )
-    strangers = sorted({record.use_case for record in records} - known.keys())
-    if strangers:
-        raise FactoryError(f"{file}: {feature} has no use case {strangers[0]!r}; there are: {', '.join(known)}")
+    for record in records:
+        if record.use_case not in known:
+            reason = f"{feature} has no use case {record.use_case!r}; there are: {', '.join(known)}"
+            refused.append(Quarantined(record.id, reason, record.model_dump_json()))
+    records = [record for record in records if record.use_case in known]
     with factory.workspace.lock():
         version = factory.data.add_records(feature, records)
-    say(f"{feature}: {len(records)} records added, data version {version.md5[:10]}")
-    for row in refused[:10]:
-        say(f"  quarantined {row.where}: {row.reason}")
-    if refused:
-        say(f"  {len(refused)} rows quarantined")
+    if json:
+        print_json(
+            {"added": len(records), "data_version": version.md5, "quarantined": [asdict(row) for row in refused]}
+        )
+    else:
+        say(f"{feature}: {len(records)} records added, data version {short(version.md5)}")
+        for row in refused[:_SHOWN]:
+            say(f"  quarantined {row.where}: {row.reason}")
+        if refused:
+            say(f"  {len(refused)} rows quarantined; --json tells all of them")
     if not records:
         raise FactoryError(f"{file}: no record could be read; see the reasons above")
 
@@ -108,3 +121,68 @@ def status(json: AsJson = False, home: Home = None) -> None:
         return
     shown = [[*list(row.values())[:-1], (row["data_version"] or "–")[:10]] for row in rows]
     print_table(["feature", "use case", "training", "unlabelled", "held out", "refused", "data version"], shown)
+
+
+@app.command()
+def log(feature: FeatureName, json: AsJson = False, home: Home = None) -> None:
+    """The versions of a feature's data, newest first."""
+    from flows.factory import open_factory
+
+    factory = open_factory(home)
+    factory.feature(feature)
+    versions = factory.data.versions(feature)[::-1]
+    if json:
+        print_json([asdict(version) for version in versions])
+        return
+    print_table(["version", "what was done"], [[short(version.md5), version.message] for version in versions])
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="A data version, or its first characters.")],
+    after: Annotated[str, typer.Argument(help="Another version of the same feature.")],
+    json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Tell which records were added, removed and changed between two versions of a feature's data."""
+    from adapters.data.overlay import difference, version_records
+    from flows.factory import open_factory
+    from infra.errors import FactoryError
+
+    data = open_factory(home).data
+    (feature, old), (other, new) = data.find(before), data.find(after)
+    if feature != other:
+        raise FactoryError(
+            f"{before} is a version of {feature}, {after} one of {other}; compare versions of one feature"
+        )
+    found = difference(version_records(data.files(feature, old)), version_records(data.files(feature, new)))
+    if json:
+        print_json({"feature": feature, "before": old.md5, "after": new.md5, **asdict(found)})
+        return
+    say(f"{feature}: {len(found.added)} added, {len(found.removed)} removed, {len(found.changed)} changed")
+    rows = [[one, "added", ""] for one in found.added] + [[one, "removed", ""] for one in found.removed]
+    rows += [[one, "changed", ", ".join(fields)] for one, fields in found.changed.items()]
+    if rows:
+        print_table(["record", "what", "fields"], rows)
+
+
+@app.command()
+def push(home: Home = None) -> None:
+    """Bring all versions of the data to the place that `data_remote` names."""
+    from flows.factory import open_factory
+
+    factory = open_factory(home)
+    with factory.workspace.lock():
+        count = factory.data_remote.push()
+    say(f"{count} data versions are in {factory.data_remote.url}")
+
+
+@app.command()
+def pull(home: Home = None) -> None:
+    """Bring the versions of the data here from the place that `data_remote` names."""
+    from flows.factory import open_factory
+
+    factory = open_factory(home)
+    with factory.workspace.lock():
+        count = factory.data_remote.pull()
+    say(f"{count} data versions from {factory.data_remote.url}")

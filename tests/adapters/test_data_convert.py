@@ -80,11 +80,11 @@ def test_binary_and_unknown_files(tmp_path: Path) -> None:
     with pytest.raises(FactoryError, match="no such file"):
         convert(tmp_path / "absent.csv", **DEFAULTS)
     (tmp_path / "rows.xlsx").write_bytes(b"")
-    with pytest.raises(FactoryError, match=r"can read \.jsonl and \.csv"):
+    with pytest.raises(FactoryError, match=r"can read \.jsonl, "):
         convert(tmp_path / "rows.xlsx", **DEFAULTS)
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
 
 
 @given(st.lists(st.tuples(texts, st.none() | texts), max_size=8))
@@ -92,5 +92,5 @@ def test_every_row_is_a_record_or_quarantined(tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     path.write_bytes(b"".join(json.dumps({"input": a, "target": b}).encode() + b"\n" for a, b in rows))
     records, refused = convert(path, **DEFAULTS)
-    assert len(records) + len(refused) == len(rows)
+    assert len(records) + len(refused) == max(len(rows), 1), "a file without a row is told too"
     assert {record.input.strip() for record in records} == {text.strip() for text, _ in rows}

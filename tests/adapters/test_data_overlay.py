@@ -5,8 +5,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.data.overlay import Overlay, effective_records, read_overlay
+from adapters.data.overlay import Difference, Overlay, difference, effective_records, read_overlay, version_records
 from adapters.records import Record, write_records
+from infra.canonical import canonical_json
 
 
 def record(name: str, text: str = "x") -> Record:
@@ -33,3 +34,20 @@ def test_overlay_is_read_from_files(tmp_path: Path) -> None:
     assert [one.id for one in overlay.added] == ["a"]
     assert overlay.removed == {"b", "c d"}
     assert overlay.refused[0].where == "added.jsonl:2"
+
+
+def row(name: str, text: str) -> bytes:
+    return canonical_json(record(name, text).model_dump()) + b"\n"
+
+
+def test_a_version_holds_its_run_what_was_added_since_and_not_what_was_removed() -> None:
+    files = {"records.jsonl": row("a", "1") + row("b", "1"), "added.jsonl": row("b", "2") + row("c", "2")}
+    found = version_records(files | {"removed.txt": b"a\n"})
+    assert {one: row["input"] for one, row in found.items()} == {"b": "2", "c": "2"}
+    assert version_records({}) == {}
+
+
+def test_difference_names_what_was_added_removed_and_changed() -> None:
+    before = version_records({"records.jsonl": row("a", "1") + row("b", "1") + row("c", "1")})
+    after = version_records({"records.jsonl": row("b", "2") + row("c", "1") + row("d", "1")})
+    assert difference(before, after) == Difference(added=["d"], removed=["a"], changed={"b": ["input"]})

@@ -1,14 +1,16 @@
 """The data stage, against the real Great Expectations."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapters.data.prepare import prepare
+from adapters.data.prepare import check_synthetic, prepare
+from adapters.evaluation.data_report import write_data_report
 from adapters.recipe import Recipe
-from adapters.records import Quarantined, Record, is_held_out, read_records
+from adapters.records import Quarantined, Record, is_held_out, read_records, write_records
 from infra.errors import CheckFailed
 
 pytestmark = pytest.mark.servers
@@ -171,3 +173,53 @@ def test_labels(tmp_path: Path) -> None:
     assert reasons(output) == {"odd": "target: expected one of 1, 2, 3, found 4"}
     with pytest.raises(CheckFailed, match="label: expected records for each of 1, 2, 3, found none for 3"):
         run(tmp_path / "2", recipe, [one for one in records if one.target != "3"])
+
+
+def long_text(seed: int, length: int = 30) -> str:
+    return " ".join(random.Random(seed).choices([f"w{number}" for number in range(2000)], k=length))
+
+
+def test_cleaning_is_part_of_the_stage_and_of_its_page(tmp_path: Path) -> None:
+    recipe = make_recipe(use_cases={"chat": {"prompt": "{input}", "max_new_tokens": 8}})
+    raw = [record(f"r-{n}", f"{long_text(n)} <b>call ann{n}@example.org", use_case="chat") for n in range(40)]
+    twin = record("twin", raw[0].input.replace("ann0", "bo"), use_case="chat")
+    leaks = (record("leaked", f"{long_text(99)} and more {n}", use_case="chat") for n in range(99))
+    leaked = next(one for one in leaks if not is_held_out(one, SHARE))
+    output, scratch = tmp_path / "output", tmp_path / "scratch"
+    output.mkdir()
+    scratch.mkdir()
+    prepare(recipe, [*raw, twin, leaked], [], output, scratch, [("bench.jsonl:7", long_text(99))])
+
+    held_out = {one.id for one in raw if is_held_out(one, SHARE)}
+    assert ids(output / "held_out.jsonl") <= held_out, "the raw input decides"
+    assert ids(output / "training.jsonl") & held_out == set()
+    assert all("[EMAIL_1]" in one.input for one in read_records(output / "training.jsonl")[0])
+    removed = {
+        row["record"]["id"]: row["step"] for row in map(json.loads, (output / "removed.jsonl").read_text().splitlines())
+    }
+    assert "twin" in reasons(output) or "r-0" in reasons(output), "equal once the address is a placeholder"
+    assert removed == {"leaked": "evaluation_sets"}
+    report = json.loads((output / "report.json").read_text())
+    assert report["rows"] == 42 == report["quarantined"] + report["removed"] + sum(report["use_cases"]["chat"].values())
+    assert report["personal"] == {"email": 41}
+    assert {verdict["stage"] for verdict in report["expectations"]} == {"raw", "cleaned", "training"}
+
+    write_data_report(output)
+    page = (output / "data.html").read_text()
+    assert "<b>call" not in page, "texts are escaped"
+    assert "&lt;b&gt;call [EMAIL_1]" in page
+    assert "@example.org" not in page
+    assert "bench.jsonl:7" in page
+
+
+def test_synthetic_records_must_be_of_the_training_side(tmp_path: Path) -> None:
+    data, synthesis = tmp_path / "data", tmp_path / "synthesis"
+    known = [record(f"u-{n}", long_text(n), use_case="chat", target=None) for n in range(3)]
+    write_records(data / "unlabelled.jsonl", known)
+    written = [one.model_copy(update={"target": "a good answer"}) for one in known]
+    write_records(synthesis / "accepted.jsonl", written)
+    check_synthetic(make_recipe(), data, synthesis)
+    assert (synthesis / "data_docs" / "index.html").is_file()
+    write_records(synthesis / "accepted.jsonl", [*written, record("h-1", long_text(9), use_case="chat")])
+    with pytest.raises(CheckFailed, match=r"record: expected one of the training side .* found 1 rows are not \(h-1\)"):
+        check_synthetic(make_recipe(), data, synthesis)

@@ -157,3 +157,26 @@ def test_parallel_processes_wait_for_each_other(data: DataRepo) -> None:
     assert [run.returncode for run in runs] == [0] * 4, errors
     assert {one.id for one in read_overlay(data.folder / "mail").added} == {"r0", "r1", "r2", "r3"}
     assert len(data.versions("mail")) == 4
+
+
+def test_the_files_of_every_version_can_be_read(data: DataRepo) -> None:
+    first = data.snapshot("mail", {"corpus/a.jsonl": b"a", "b": b"1"}, "first")
+    second = data.snapshot("mail", {"b": b"2"}, "second")
+    data.snapshot("chat", {"b": b"3"}, "other")
+    assert data.files("mail", first) == {"corpus/a.jsonl": b"a", "b": b"1"}
+    assert data.files("mail", second) == {"corpus/a.jsonl": b"a", "b": b"2"}
+    assert data.find(first.md5[:8]) == ("mail", first)
+    assert data.find(second.commit) == ("mail", second)
+    shutil.rmtree(data.folder / ".dvc" / "cache")
+    assert data.files("mail", first)["b"] == b"1", "what the cache lacks comes from the remote"
+    for name in ("", "no version"):
+        with pytest.raises(FactoryError, match="is unknown; `factory data log` names them"):
+            data.find(name)
+
+
+def test_a_version_that_two_features_have_must_be_told_by_its_commit(data: DataRepo) -> None:
+    mail, chat = (data.snapshot(name, {"a": b"1"}, name) for name in ("mail", "chat"))
+    assert mail.md5 == chat.md5
+    with pytest.raises(FactoryError, match="of several features: chat, mail"):
+        data.find(mail.md5)
+    assert data.find(mail.commit) == ("mail", mail)

@@ -1,0 +1,106 @@
+"""`factory data`, from files of several kinds to versions that are compared and shared."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from adapters.lineage import differences
+from flows.cli.main import app
+from flows.factory import open_factory
+from infra.errors import FactoryError
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FACTORY_SHIPPED_FEATURES", "false")
+    monkeypatch.setenv("FACTORY_DATA_REMOTE", str(tmp_path / "shared"))
+    factory("feature", "new", "replies")
+    return tmp_path
+
+
+def factory(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def factory_json(*arguments: str) -> Any:
+    return json.loads(factory(*arguments, "--json"))
+
+
+def test_add_compare_and_share(project: Path) -> None:
+    folder = project / "in"
+    folder.mkdir()
+    (folder / "a.eml").write_text("From: Ann <ann@example.org>\nSubject: code\n\nThe code is 4711.\n")
+    (folder / "b.jsonl").write_text('{"id": "b", "input": "one", "target": "1"}\n{"id": "c", "input": \n')
+    (folder / "c.jsonl").write_text('{"id": "d", "input": "four", "use_case": "fax"}\n')
+    added = factory_json("data", "add", "replies", str(folder), "--use-case", "answer")
+    assert added["added"] == 2
+    assert [row["where"] for row in added["quarantined"]] == ["b.jsonl:2", "d"]
+    assert added["quarantined"][0]["row"] == '{"id": "c", "input": '
+    assert "has no use case 'fax'" in added["quarantined"][1]["reason"]
+
+    (folder / "b.jsonl").write_text('{"id": "b", "input": "one", "target": "I"}\n{"id": "e", "input": "five"}\n')
+    factory("data", "add", "replies", str(folder / "b.jsonl"), "--use-case", "answer")
+    mail = next(row for row in added_ids(project) if row.startswith("answer-"))
+    factory("data", "remove", "replies", mail)
+    versions = factory_json("data", "log", "replies")
+    assert [version["message"] for version in versions] == [
+        "replies: remove 1 records",
+        "replies: add 2 records",
+        "replies: add 2 records",
+    ]
+    first, last = versions[-1]["md5"], versions[0]["md5"]
+    assert first == added["data_version"]
+    assert factory_json("data", "diff", first[:12], last[:12]) == {
+        "feature": "replies",
+        "before": first,
+        "after": last,
+        "added": ["e"],
+        "removed": [mail],
+        "changed": {"b": ["source", "target"]},
+    }
+    assert "1 added, 1 removed, 1 changed" in factory("data", "diff", first, last)
+
+    assert "3 data versions" in factory("data", "push")
+    other = str(project / "elsewhere")
+    assert "3 data versions" in factory("data", "pull", "--home", other)
+    assert factory_json("data", "log", "replies", "--home", other) == versions
+
+
+def added_ids(project: Path) -> list[str]:
+    lines = (project / ".factory" / "data" / "replies" / "added.jsonl").read_text().splitlines()
+    return [json.loads(line)["id"] for line in lines]
+
+
+def test_evaluation_sets_of_a_recipe_are_read_and_decide_freshness(project: Path) -> None:
+    folder = project / "features" / "replies"
+    recipe = folder / "recipe.yaml"
+    (folder / "bench").mkdir()
+    (folder / "bench" / "a.jsonl").write_text(
+        '{"id": 1, "question": "why is it so", "answers": ["because", "of that"]}\n'
+    )
+    (project / "b.csv").write_text("text\nanother one\n")
+    before = open_factory().lineage("replies", "key").build
+    sets = f"  cleaning: {{evaluation_sets: [bench, {project / 'b.csv'}]}}\n"
+    recipe.write_text(recipe.read_text().replace("data:\n", f"data:\n{sets}", 1))
+    factory_ = open_factory()
+    assert factory_.evaluation_texts("replies") == [
+        ("a.jsonl:1", "why is it so"),
+        ("a.jsonl:1", "because"),
+        ("a.jsonl:1", "of that"),
+        ("b.csv:2", "another one"),
+    ]
+    after = factory_.lineage("replies", "key").build
+    assert set(after) - set(before) == {"evaluation_sets"}
+    (project / "b.csv").write_text("text\nyet another one\n")
+    assert differences(after, open_factory().lineage("replies", "key").build)[0][0] == "evaluation_sets"
+    (project / "b.csv").unlink()
+    with pytest.raises(FactoryError, match=r"b\.csv: no such file"):
+        open_factory().evaluation_texts("replies")
