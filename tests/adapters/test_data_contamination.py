@@ -60,8 +60,6 @@ def test_every_text_of_either_side_has_one_proof() -> None:
     shared = text(9, 20)
     sets = {"a": shared, "b": shared, "c": text(8, 30)}
     result = found(sets, {"x": f"{shared} {shared}", "y": shared, "z": text(7, 30)})
-        {"a": shared, "b": shared, "c": text(8, 30)}, {"x": f"{shared} {shared}", "y": shared, "z": text(7, 30)}
-    )
     assert {name: one.evaluation for name, one in result.by_text.items()} == {"x": "a", "y": "a"}
     assert {name: one.text for name, one in result.by_evaluation.items()} == {"a": "x", "b": "x"}
 
