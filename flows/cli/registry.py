@@ -11,6 +11,11 @@ from infra.errors import FactoryError
 
 app = typer.Typer(help="Browse features and versions.", no_args_is_help=True)
 FeatureName = Annotated[str, typer.Argument(help="A feature's name.")]
+# What of a ledger row `registry at` tells.
+_SHOWN_AT = {
+    "version", "base_release", "number", "action", "time", "actor", "reason", "package", "evidence", "overruled",
+    "lineage", "evaluation", "champion",
+}  # fmt: skip
 
 
 @app.command("list")
@@ -190,12 +195,6 @@ def at(
             say(f"  gate {gate['name']}: {'passed' if gate['passed'] else 'failed'}, {gate['detail']}")
         if not one["gate_report"]:
             say("  the gate report itself is no longer in MLflow")
-
-
-_SHOWN_AT = {
-    "version", "base_release", "number", "action", "time", "actor", "reason", "package", "evidence", "overruled",
-    "lineage", "evaluation", "champion",
-}  # fmt: skip
 
 
 def _moment(text: str) -> str:

@@ -1,9 +1,9 @@
 """The registry at size: what `factory plan`, `registry list` and `promote` work at 1,000 features of 50 versions.
 
-Each figure is the time from a command's first statement to its last, everything read anew from files and databases, in
-a process that has imported what it needs and has opened MLflow once: that start is the interpreter's and MLflow's, and
-takes the same at any size. On SQLite, and with the ledger on PostgreSQL (MLflow stays on SQLite). `growth_…` compares
-with a quarter of the features: 1 is linear, less is better than that.
+Each figure is the work of a command from its first statement to its last, in CPU-seconds of its process, everything
+read anew from files and databases, after it has imported what it needs and has opened MLflow once: that start is the
+interpreter's and MLflow's, and takes the same at any size. On SQLite, and with the ledger on PostgreSQL (MLflow stays
+on SQLite). `growth_…` compares with a quarter of the features: 1 is linear, less is better than that.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ def run() -> list[Figure]:
         small = _measure(_place(folder / "small", FEATURES // 4))
         large = _measure(_place(folder / "large", FEATURES))
         shared = _measure(_place(folder / "shared", FEATURES, url))
-    figures = [Figure(f"{command}_seconds", "s", seconds) for command, seconds in large.items()]
-    figures += [Figure(f"{command}_seconds_postgresql", "s", seconds) for command, seconds in shared.items()]
+    figures = [Figure(f"{command}_seconds", "CPU-s", seconds) for command, seconds in large.items()]
+    figures += [Figure(f"{command}_seconds_postgresql", "CPU-s", seconds) for command, seconds in shared.items()]
     return figures + [Figure(f"growth_{command}", "×", large[command] / small[command] / 4) for command in large]
 
 
