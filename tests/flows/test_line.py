@@ -73,14 +73,17 @@ def test_an_auditor_is_answered(project: Path) -> None:
 
 
 def test_a_decision_that_was_not_carried_out_is_finished_by_the_next_run(project: Path) -> None:
-    (pointer,) = (project / ".factory/channel").glob("*/brief/production.json")
-    content = pointer.read_bytes()
-    pointer.unlink()
+    timestamp = project / ".factory/channel/metadata/timestamp.json"
+    before = factory_json(project, "channel", "show")
+    timestamp.unlink()
     dry = factory_json(project, "promote", "brief", "1", "--reason", "look", "--dry-run")
-    assert (dry["would_write"], dry["stands"], dry["would_repair"]) == (None, 1, ["brief 1: promote"])
-    assert not pointer.exists()
+    undone = [f"{subject} 1: promote" for subject in ("base", *FEATURES)]
+    assert (dry["would_write"], dry["stands"], dry["would_repair"]) == (None, 1, undone)
+    assert not timestamp.exists()
     assert factory_json(project, "run")["outcomes"] == []
-    assert pointer.read_bytes() == content
+    after = factory_json(project, "channel", "show")
+    assert (after["pointers"], after["heads"]) == (before["pointers"], before["heads"])
+    assert [one["feature"] for one in after["pointers"]] == ["base", *FEATURES]
 
 
 def test_production_answers(project: Path) -> None:
