@@ -77,7 +77,9 @@ def repair(registry: Registry, everything: bool = False) -> list[str]:
     if move_all:
         changed = registry.catalog.set_production_aliases(RELEASES, {PRODUCTION: current.version})
         done += changed if everything else []
-    registry.channel.publish(_publications(registry, found, everything), found.heads)
+    written = registry.channel.publish(_publications(registry, found, everything), found.heads)
+    expected = moved | ({BASE} if found.base_behind else set())
+    done += [f"channel: {target} was put back" for target in written if target.split("/")[0] not in expected]
     return done
 
 

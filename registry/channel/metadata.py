@@ -7,7 +7,6 @@ Source: The Update Framework specification 1.0, by python-tuf. Notable choices:
   store, and has no key, cannot have the publisher sign for them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -191,9 +190,3 @@ def damaged(where: str, reason: object) -> FactoryError:
 def utc_now() -> datetime:
     """The time."""
     return datetime.now(UTC)
-
-
-def root_summary(content: bytes) -> str:
-    """The keys of a root, for people."""
-    signed = json.loads(content)["signed"]
-    return ", ".join(f"{role} {role_keys['keyids'][0][:10]}" for role, role_keys in sorted(signed["roles"].items()))

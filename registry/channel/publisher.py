@@ -111,72 +111,39 @@ class Channel:
         role = self.repository.role(state, role_name(feature)) if state else None
         return self._pointer(role.signed.targets if role else {}, feature, base_release)
 
-    def publish(self, publications: Sequence[Publication], heads: Mapping[str, tuple[int, str]]) -> None:
+    def publish(self, publications: Sequence[Publication], heads: Mapping[str, tuple[int, str]]) -> list[str]:
         """Publish packages and point to them, and anchor the ledger's heads: devices see all of it or nothing.
 
-        Doing so again changes nothing.
+        Doing so again changes nothing. Returns the targets whose files were not there, or were not whole.
 
         Raises:
             CheckFailed: the channel follows a later row already, or one that the ledger does not have.
             FactoryError: a package is damaged or is not the one that the ledger names, or the store refuses.
         """
+        written: list[str] = []
+        prepared: list[tuple[Pointer, dict[str, TargetFile]]] = []
         with tempfile.TemporaryDirectory() as scratch:
-            prepared = []
             for number, publication in enumerate(publications):
                 pointer = publication.pointer()
-                files = self._add_files(publication, Path(scratch) / str(number))
-                prepared.append((pointer, files | self._add_pointer(pointer, Path(scratch))))
+                files = _files_of(publication, pointer, Path(scratch) / str(number))
+                infos = {target: TargetFile.from_file(target, str(path)) for target, path in files.items()}
+                written += [target for target, info in infos.items() if self._add(info, files[target])]
+                prepared.append((pointer, infos))
 
         def change(draft: Draft, state: State) -> None:
             _anchor(draft, heads)
-            for pointer, files in prepared:
-                self._point(draft, state, pointer, files)
+            for pointer, infos in prepared:
+                self._point(draft, state, pointer, infos)
 
         self.repository.commit(change)
+        return written
 
-    def _add_files(self, publication: Publication, scratch: Path) -> dict[str, TargetFile]:
-        row = publication.production
-        if row.feature == BASE:
-            return self._add_release(publication.folder, row, scratch)
-        staged = [publication.rollout] if publication.rollout else []
-        files: dict[str, TargetFile] = {}
-        for of, folder in [(row, publication.folder), *staged]:
-            files |= self._add_adapter(folder, of, scratch / str(of.version))
-        return files
+    def _add(self, info: TargetFile, path: Path) -> bool:
+        """Bring a file to the store under a name that carries its content; nothing names it yet."""
+        key = f"{TARGETS}/{info.get_prefixed_paths()[0]}"
+        return self.repository.store.add_file(key, path, info.hashes["sha256"])
 
-    def _add_adapter(self, package: Path, row: Row, scratch: Path) -> dict[str, TargetFile]:
-        scratch.mkdir(parents=True)
-        metadata = stamp_version(package, scratch, row.version)
-        if metadata.digest != row.package:
-            raise FactoryError(
-                f"{package}: not the package that the ledger names ({row.feature} {row.version}); run again"
-            )
-        folder = package_path(row.feature, row.base_release, row.version)
-        return self._add({f"{folder}/{name}": scratch / name for name in (METADATA, *metadata.files)})
-
-    def _add_release(self, release_folder: Path, row: Row, scratch: Path) -> dict[str, TargetFile]:
-        scratch.mkdir(parents=True)
-        manifest = make_manifest(release_folder, row.base_release, row.version, row.package)
-        (scratch / MANIFEST).write_bytes(manifest.to_bytes())
-        folder = folder_of(BASE, row.base_release)
-        files = {f"{folder}/{name}": release_folder / name for name in manifest.files}
-        return self._add(files | {f"{folder}/{MANIFEST}": scratch / MANIFEST})
-
-    def _add_pointer(self, pointer: Pointer, scratch: Path) -> dict[str, TargetFile]:
-        path = scratch / f"{pointer.feature}-{pointer.base_release}.json"
-        path.write_text(json.dumps(pointer.model_dump(mode="json"), indent=2, sort_keys=True) + "\n", "utf-8")
-        return self._add({pointer_path(pointer.feature, pointer.base_release): path})
-
-    def _add(self, files: Mapping[str, Path]) -> dict[str, TargetFile]:
-        """Bring files to the store under names that carry their content; nothing names them yet."""
-        infos = {target: TargetFile.from_file(target, str(path)) for target, path in files.items()}
-        for target, info in infos.items():
-            self.repository.store.add_file(
-                f"{TARGETS}/{info.get_prefixed_paths()[0]}", files[target], info.hashes["sha256"]
-            )
-        return infos
-
-    def _point(self, draft: Draft, state: State, pointer: Pointer, files: Mapping[str, TargetFile]) -> None:
+    def _point(self, draft: Draft, state: State, pointer: Pointer, infos: Mapping[str, TargetFile]) -> None:
         name = role_name(pointer.feature)
         role = self.repository.role(state, name)
         present = draft.targets.get(name, role.signed.targets if role else {})
@@ -188,7 +155,7 @@ class Channel:
             )
         own = f"{folder_of(pointer.feature, pointer.base_release)}/"
         kept = {path: info for path, info in present.items() if pointer.feature == BASE or not path.startswith(own)}
-        wanted = kept | dict(files)
+        wanted = kept | dict(infos)
         if wanted != present:
             draft.targets[name] = wanted
 
@@ -201,6 +168,44 @@ class Channel:
             return Pointer.model_validate_json(self.repository.target(info))
         except ValidationError as error:
             raise FactoryError(f"{info.path}: signed, but no pointer ({error.errors()[0]['msg']})") from None
+
+
+def _files_of(publication: Publication, pointer: Pointer, scratch: Path) -> dict[str, Path]:
+    """The files to publish by target: packages, stamped with their versions, and the pointer.
+
+    Raises:
+        FactoryError: a package is damaged, or is not the one that the ledger names.
+    """
+    scratch.mkdir()
+    row = publication.production
+    if row.feature == BASE:
+        files = _release_files(publication.folder, row, scratch)
+    else:
+        files = _adapter_files(publication.folder, row, scratch)
+        if publication.rollout is not None:
+            staged, folder = publication.rollout
+            files |= _adapter_files(folder, staged, scratch)
+    written = scratch / POINTER
+    written.write_text(json.dumps(pointer.model_dump(mode="json"), indent=2, sort_keys=True) + "\n", "utf-8")
+    return files | {pointer_path(row.feature, row.base_release): written}
+
+
+def _adapter_files(package: Path, row: Row, scratch: Path) -> dict[str, Path]:
+    stamped = scratch / str(row.version)
+    stamped.mkdir()
+    metadata = stamp_version(package, stamped, row.version)
+    if metadata.digest != row.package:
+        raise FactoryError(f"{package}: not the package that the ledger names ({row.feature} {row.version}); run again")
+    folder = package_path(row.feature, row.base_release, row.version)
+    return {f"{folder}/{name}": stamped / name for name in (METADATA, *metadata.files)}
+
+
+def _release_files(release_folder: Path, row: Row, scratch: Path) -> dict[str, Path]:
+    manifest = make_manifest(release_folder, row.base_release, row.version, row.package)
+    (scratch / MANIFEST).write_bytes(manifest.to_bytes())
+    folder = folder_of(BASE, row.base_release)
+    files = {f"{folder}/{name}": release_folder / name for name in manifest.files}
+    return files | {f"{folder}/{MANIFEST}": scratch / MANIFEST}
 
 
 def _anchor(draft: Draft, heads: Mapping[str, tuple[int, str]]) -> None:

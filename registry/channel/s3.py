@@ -58,12 +58,12 @@ class S3Store:
                 return present is not None and present.content == content
         return True
 
-    def add_file(self, key: str, source: Path, sha256: str) -> None:
+    def add_file(self, key: str, source: Path, sha256: str) -> bool:
         """See `Store`. The digest is kept beside the file, and believed: S3 checks what it stores."""
         from boto3.s3.transfer import TransferConfig
 
         if self._has(key, source.stat().st_size, sha256):
-            return
+            return False
         with s3_errors(self.place):
             self._client.upload_file(
                 str(source),
@@ -72,6 +72,7 @@ class S3Store:
                 ExtraArgs={"Metadata": {_DIGEST: sha256}},
                 Config=TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES),
             )
+        return True
 
     def _has(self, key: str, size: int, sha256: str) -> bool:
         from botocore.exceptions import ClientError

@@ -48,8 +48,8 @@ class Store(Protocol):
         """Write a file, whole or not at all, if it still has the tag (None: if there is none); says whether it did."""
         ...
 
-    def add_file(self, key: str, source: Path, sha256: str) -> None:
-        """Copy a file whose name carries its content; one that is there already, and whole, stays."""
+    def add_file(self, key: str, source: Path, sha256: str) -> bool:
+        """Copy a file whose name carries its content, unless it is there already, and whole; says whether it did."""
         ...
 
 
@@ -89,11 +89,11 @@ class FolderStore:
             raise _no(path, error) from None
         return True
 
-    def add_file(self, key: str, source: Path, sha256: str) -> None:
+    def add_file(self, key: str, source: Path, sha256: str) -> bool:
         """See `Store`."""
         path = self._path(key)
         if path.is_file() and path.stat().st_size == source.stat().st_size and digest_file(path) == sha256:
-            return
+            return False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _appearing(path) as making:
@@ -102,6 +102,7 @@ class FolderStore:
                     raise FactoryError(f"{source}: changed while it was published; run again")
         except OSError as error:
             raise _no(path, error) from None
+        return True
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 
 from adapters.device.base_package import MANIFEST
 from adapters.device.channel_layout import POINTER, TARGETS, package_path, pointer_path
@@ -70,7 +70,8 @@ class Target(Workshop):
         for number, (target, content) in enumerate(files.items()):
             path = self.folder / f"forged-{number}"
             path.write_bytes(content)
-            added |= channel._add({target: path})
+            added[target] = TargetFile.from_file(target, str(path))
+            channel._add(added[target], path)
         state = channel.repository.published()
         present = channel.repository.role(state, role)
         assert present is not None

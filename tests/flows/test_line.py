@@ -73,16 +73,17 @@ def test_an_auditor_is_answered(project: Path) -> None:
 
 
 def test_a_decision_that_was_not_carried_out_is_finished_by_the_next_run(project: Path) -> None:
-    channel = project / ".factory/channel"
-    channel.rename(project / "lost")
+    timestamp = project / ".factory/channel/metadata/timestamp.json"
+    before = factory_json(project, "channel", "show")
+    timestamp.unlink()
     dry = factory_json(project, "promote", "brief", "1", "--reason", "look", "--dry-run")
-    assert (dry["would_write"], dry["stands"]) == (None, 1)
-    assert "brief 1: promote" in dry["would_repair"]
-    assert not channel.exists() or not list(channel.rglob("*.json"))
+    undone = [f"{subject} 1: promote" for subject in ("base", *FEATURES)]
+    assert (dry["would_write"], dry["stands"], dry["would_repair"]) == (None, 1, undone)
+    assert not timestamp.exists()
     assert factory_json(project, "run")["outcomes"] == []
-    base = factory_json(project, "base", "show")["key"]
-    pulled = factory_json(project, "device", "pull", "--channel", str(channel), "--base", base, "brief", "pulled")
-    assert pulled["version"] == 1
+    after = factory_json(project, "channel", "show")
+    assert (after["pointers"], after["heads"]) == (before["pointers"], before["heads"])
+    assert [one["feature"] for one in after["pointers"]] == ["base", *FEATURES]
 
 
 def test_production_answers(project: Path) -> None:

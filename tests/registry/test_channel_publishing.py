@@ -160,9 +160,9 @@ class KilledStore(FolderStore):
         self._count()
         return super().put(key, content, tag)
 
-    def add_file(self, key: str, source: Path, sha256: str) -> None:
+    def add_file(self, key: str, source: Path, sha256: str) -> bool:
         self._count()
-        super().add_file(key, source, sha256)
+        return super().add_file(key, source, sha256)
 
 
 def test_a_kill_before_any_write_leaves_the_old_state_or_the_new(shop: Workshop) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from infra.errors import CheckFailed
+from infra.errors import CheckFailed, FactoryError
 from registry.catalog import RunContent
 from registry.projection import repair_from_ledger, verify
 from registry.promotion import promote, rollback
@@ -36,13 +36,15 @@ def place(template: Place, tmp_path: Path, open_place: Callable[..., Place]) -> 
     folder.mkdir()
     for name in ("ledger.db", "mlflow.db"):
         shutil.copyfile(template.folder / name, folder / name)
-    shutil.copytree(template.folder / "channel", folder / "channel")
+    for name in ("channel", "keys"):
+        shutil.copytree(template.folder / name, folder / name)
     return open_place(folder)
 
 
-def _pointer(place: Place) -> Path:
-    (found,) = (place.folder / "channel").glob(f"*/{FEATURE}/production.json")
-    return found
+def _target(place: Place, pattern: str) -> Path:
+    """The newest file below the feature's folder in the channel with such a name."""
+    found = (place.folder / "channel/targets" / FEATURE).rglob(pattern)
+    return max(found, key=lambda path: path.stat().st_mtime_ns)
 
 
 def _in_database(place: Place, statement: str) -> None:
@@ -81,18 +83,30 @@ def test_aliases_and_channel_are_put_right_whatever_was_done_to_them(place: Plac
     registry = place.registry
     model = f"adapter-{FEATURE}"
     registry.catalog.set_production_aliases(model, {"production": 1, "production-old": 2})
-    pointer = _pointer(place)
+    pointer, weights = _target(place, "*.production.json"), _target(place, "*.adapter_model.safetensors")
     pointer.write_text(json.dumps(json.loads(pointer.read_text()) | {"version": 1}))
-    shutil.rmtree(pointer.with_name("2"))
+    weights.unlink()
     done = repair_from_ledger(registry)
+    folder = f"{FEATURE}/{registry.ledger.rows(FEATURE)[0].base_release[:16]}"
     assert sorted(done) == [
         f"{model}: alias production 1 → 2",
         f"{model}: alias production-old 2 → None",
-        f"{FEATURE}: pointer for base release {registry.ledger.rows(FEATURE)[0].base_release[:12]}",
+        f"channel: {folder}/2/adapter_model.safetensors was put back",
+        f"channel: {folder}/production.json was put back",
     ]
     assert json.loads(pointer.read_text())["version"] == 2
-    assert pointer.with_name("2").is_dir()
+    assert weights.is_file()
     assert repair_from_ledger(registry) == []
+
+
+def test_a_channel_that_was_tampered_with_is_published_anew(place: Place) -> None:
+    timestamp = place.folder / "channel/metadata/timestamp.json"
+    timestamp.write_text(timestamp.read_text().replace('"version":1', '"version":2'))
+    with pytest.raises(FactoryError, match=r"remove metadata/timestamp\.json"):
+        repair_from_ledger(place.registry)
+    timestamp.unlink()
+    assert len(repair_from_ledger(place.registry)) == 2
+    assert repair_from_ledger(place.registry) == []
 
 
 def test_evidence_is_found_after_another_evaluation_replaced_it(place: Place) -> None:
