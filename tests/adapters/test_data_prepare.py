@@ -151,6 +151,10 @@ def test_a_use_case_without_sound_records_stops_the_feature(tmp_path: Path) -> N
     failed = tmp_path / "scratch" / "failed"
     assert str(failed) in str(no.value)
     assert (failed / "data_docs" / "index.html").is_file()
+    write_data_report(failed)
+    page = (failed / "data.html").read_text()
+    assert "The data fails its checks" in page
+    assert "found none for chat" in page
 
 
 def test_too_much_quarantine_stops_the_feature(tmp_path: Path) -> None:
