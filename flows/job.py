@@ -143,8 +143,10 @@ class Job:
             "feature": self.recipe.feature,
             "items_per_use_case": self.recipe.evaluation.items_per_use_case,
             **answering,
-            **self._keys("recipe.data", "code.data"),
-            **{name: self.lineage.evaluation[name] for name in ("held_out", "code.answers")},
+            # The file, not only the records that it was made of: what is tested on also depends on what is trained on.
+            "held_out": digest_file(data / "held_out.jsonl"),
+            "code.answers": self.lineage.evaluation["code.answers"],
+            **self._keys("recipe.data"),
         }
         return Stage("answers", inputs, build)
 
