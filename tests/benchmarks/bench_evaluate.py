@@ -19,7 +19,7 @@ from tests.benchmarks.common import Figure
 
 BROKEN = (shuffled, other_feature, half_corrupted, refusing)
 RETRAININGS = 10
-UNCHANGED = 500
+UNCHANGED = 200
 ROUNDS = 3
 
 
