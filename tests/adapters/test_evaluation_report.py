@@ -99,9 +99,9 @@ def test_the_evaluators_key_does_not_follow_the_page(monkeypatch: pytest.MonkeyP
     read: list[str] = []
     source = code._source
     monkeypatch.setattr(code, "_source", lambda module: read.append(module) or source(module))
-    code_digest.cache_clear()
+    for cached in (code_digest, code._read):
+        cached.cache_clear()
     code_digest("adapters.evaluation.evaluate")
-    code_digest.cache_clear()
     assert "adapters.evaluation.metrics_edit" in read and "adapters.evaluation.statistics" in read
     assert "adapters.evaluation.report" not in read and "adapters.evaluation.figures" not in read
 

@@ -104,7 +104,7 @@ def test_changed_gate_needs_an_evaluation_only() -> None:
 
 def test_changed_files_of_a_suite_need_an_evaluation_only() -> None:
     files = ({}, {"safety.adversarial": "a" * 64}, {"safety.adversarial": "b" * 64})
-    made = [lineage_of(recipe(), RECORDS, "base-1", one) for one in files]
+    made = [lineage_of(recipe(), RECORDS, "base-1", suite_files=one) for one in files]
     assert made[0] == lineage() and len({one.key for one in made}) == 1
     assert len({one.evaluation_key for one in made}) == 3
 
