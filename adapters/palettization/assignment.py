@@ -126,11 +126,6 @@ class _Tables:
         places = (indices.view(len(self.lut), -1) + self._offsets).flatten()
         return self._flat.index_select(0, places).T
 
-    def dense(self, indices: Tensor) -> Tensor:
-        """The weight [out, in] of indices [in / vector, out]."""
-        by_group = indices.T.reshape(len(self.lut), -1, 1).expand(-1, -1, self.vector)
-        return self.lut.gather(1, by_group).view(indices.shape[1], -1)
-
 
 def _diagonal_blocks(matrix: Tensor, size: int) -> Tensor:
     """The blocks [n / size, size, size] on the diagonal of [n, n]."""

@@ -79,3 +79,8 @@ def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     scales = (weight.float().abs().amax(dim=1) / 127).clamp_min(1e-7).to(torch.float16)
     values = (weight.float() / scales.float().unsqueeze(1)).round().clamp(-127, 127)
     return values.to(torch.int8), scales
+
+
+def dequantize_rows(values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """The fp32 [rows, columns] that `quantize_rows` stands for."""
+    return values.float() * scales.float().unsqueeze(1)

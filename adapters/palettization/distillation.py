@@ -4,14 +4,52 @@ Both models read the calibration windows; the loss is the divergence of the next
 2015), so that nothing is learnt of the text but how the full-precision base continues it.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from adapters.inference.models import load_model
+from adapters.palettization.recipe import RecoverySection, TuningSection
+from adapters.recipe import TrainingSection
 from adapters.training.batching import Batch, Encoded, make_batches
-from adapters.training.loop import Loss
+from adapters.training.loop import Loss, StepLog, train
 from adapters.training.losses import completion_divergence
+from infra.progress import track
+
+
+def distil(
+    label: str,
+    model: Any,
+    base: Path,
+    windows: Tensor,
+    section: TuningSection | RecoverySection,
+    scratch: Path,
+    dtype: torch.dtype,
+    device: str,
+) -> list[StepLog]:
+    """Train what of `model` requires gradients towards the model in `base`, as the section says; the log of all steps.
+
+    A training that was killed goes on from its checkpoint in `scratch`.
+
+    Raises:
+        FactoryError: the loss is not finite.
+    """
+    batches = distillation_batches(windows, section.batch_tokens, section.steps, section.seed)
+    settings = TrainingSection(
+        learning_rate=section.learning_rate,
+        warmup_share=section.warmup_share,
+        batch_tokens=section.batch_tokens,
+        seed=section.seed,
+    )
+    loss = distillation_loss(load_model(base, dtype, device))
+    with track(label, len(batches)) as step:
+
+        def report(log: StepLog) -> None:
+            step.reach(log.step + 1, note=f"divergence {log.loss:.3f}")
+
+        return train(model, batches, loss, settings, scratch, on_step=report)
 
 
 def distillation_batches(windows: Tensor, batch_tokens: int, steps: int, seed: int) -> list[Batch]:

@@ -17,7 +17,7 @@ from adapters.inference.models import load_model
 from adapters.palettization.allocation import Format, Option, allocate, predict
 from adapters.palettization.assignment import Curvature, compensate, damped
 from adapters.palettization.calibration import read_calibration
-from adapters.palettization.codebooks import Palettized, palettize, quantize_rows
+from adapters.palettization.codebooks import Palettized, dequantize_rows, palettize, quantize_rows
 from adapters.palettization.layers import linear_names, require_llama
 from adapters.palettization.recipe import PalettizationSection
 from adapters.palettization.release import PalettizedModel, write_weights
@@ -43,7 +43,7 @@ def write_palettized(
     norms = {name: value.to("cpu", torch.float16) for name, value in model.state_dict().items() if "norm" in name}
     values, scales = quantize_rows(model.get_input_embeddings().weight)
     # What the layers are fitted on is what ships.
-    model.get_input_embeddings().weight.copy_(values.float() * scales.float().unsqueeze(1))
+    model.get_input_embeddings().weight.copy_(dequantize_rows(values, scales))
     with safe_open(sensitivities / SENSITIVITIES, "pt", device) as found:
 
         def sensitivity(name: str) -> Tensor:

@@ -19,7 +19,7 @@ from transformers import AutoConfig, LlamaForCausalLM
 
 from adapters.inference.attention import GROUPED
 from adapters.palettization.bits import BitsPerWeight, tensor_bits
-from adapters.palettization.codebooks import Palettized
+from adapters.palettization.codebooks import Palettized, dequantize_rows
 from adapters.palettization.layers import EMBEDDING, linear_names, require_llama
 from infra.errors import FactoryError
 
@@ -52,7 +52,7 @@ class PalettizedModel:
         """State dict of the Llama that the device computes with, the tied head left out."""
         values, scales = self.embedding
         weights = {f"{name}.weight": layer.dense(dtype) for name, layer in self.linear.items()}
-        weights[f"{EMBEDDING}.weight"] = (values.float() * scales.float().unsqueeze(1)).to(dtype)
+        weights[f"{EMBEDDING}.weight"] = dequantize_rows(values, scales).to(dtype)
         return weights | {name: norm.to(dtype) for name, norm in self.norms.items()}
 
     def bits_per_weight(self, recovery: Mapping[str, torch.Tensor]) -> BitsPerWeight:

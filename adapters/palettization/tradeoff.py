@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from adapters.inference.models import load_model, load_tokenizer
 from adapters.palettization.allocation import Option, allocate
-from adapters.palettization.codebooks import palettize, quantize_rows
+from adapters.palettization.codebooks import dequantize_rows, palettize, quantize_rows
 from adapters.palettization.layers import require_llama
 from adapters.palettization.palettize import Sensitivity, format_options
 from adapters.palettization.quality import measure_quality
@@ -65,7 +65,7 @@ def write_tradeoff(
     windows = text.windows(load_tokenizer(base))
     model = load_model(base, torch.float32, device)
     values, scales = quantize_rows(model.get_input_embeddings().weight)
-    model.get_input_embeddings().weight.copy_(values.float() * scales.float().unsqueeze(1))
+    model.get_input_embeddings().weight.copy_(dequantize_rows(values, scales))
     norms = sum(value.numel() for name, value in model.state_dict().items() if "norm" in name)
     fixed_bits = 8 * values.numel() + 16 * scales.numel() + 16 * norms
     points = []

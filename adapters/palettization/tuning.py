@@ -11,15 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapters.inference.models import load_model
 from adapters.palettization.calibration import read_calibration
 from adapters.palettization.codebooks import Palettized
-from adapters.palettization.distillation import distillation_batches, distillation_loss
+from adapters.palettization.distillation import distil
 from adapters.palettization.recipe import TuningSection
 from adapters.palettization.release import PalettizedModel, load_release, read_palettized, write_weights
-from adapters.recipe import TrainingSection
-from adapters.training.loop import StepLog, train
-from infra.progress import track
 
 
 class TunedLinear(nn.Module):
@@ -89,19 +85,7 @@ def tune_tables(
     for name, layer in layers.items():
         model.set_submodule(name, layer)
     windows = read_calibration(calibration, section.tokens)
-    batches = distillation_batches(windows, section.batch_tokens, section.steps, section.seed)
-    settings = TrainingSection(
-        learning_rate=section.learning_rate,
-        warmup_share=section.warmup_share,
-        batch_tokens=section.batch_tokens,
-        seed=section.seed,
-    )
-    with track("tuned tables", len(batches)) as step:
-
-        def report(log: StepLog) -> None:
-            step.reach(log.step + 1, note=f"divergence {log.loss:.3f}")
-
-        train(model, batches, distillation_loss(load_model(base, dtype, device)), settings, scratch, on_step=report)
+    distil("tuned tables", model, base, windows, section, scratch, dtype, device)
     tuned = {
         name: Palettized(weights.linear[name].indices, layer.table().detach().to("cpu", torch.float16))
         for name, layer in layers.items()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adapters.code import code_digest
 from adapters.inference.models import load_model, load_tokenizer
-from adapters.palettization.codebooks import palettize, quantize_rows
+from adapters.palettization.codebooks import dequantize_rows, palettize, quantize_rows
 from adapters.palettization.layers import linear_names
 from adapters.palettization.quality import Quality, measure_quality
 from adapters.palettization.recipe import load_release_recipe
@@ -97,7 +97,7 @@ class Curve:
             model = load_model(self.folder, torch.float32, self.device)
             values, scales = quantize_rows(model.get_input_embeddings().weight)
             with torch.no_grad():
-                model.get_input_embeddings().weight.copy_(values.float() * scales.float().unsqueeze(1))
+                model.get_input_embeddings().weight.copy_(dequantize_rows(values, scales))
                 for name, weight in dense().items():
                     model.get_submodule(name).weight.copy_(weight)
             in_linear = sum(weight.numel() for weight in self.weights.values())
