@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+from flows.cli.output import AsJson, Home, print_json, print_table, say, short, side_by_side
 from flows.cli.run import Profile
 
 if TYPE_CHECKING:
@@ -160,15 +160,10 @@ def diff(
         print_json(found | {"figures": {name: [side.get(name) for side in figures] for name in names}})
         return
     columns = [f"version {one}", f"version {other}"]
-    print_table(
-        ["figure", *columns], [[name.replace("_", " "), *(_figure(side, name) for side in figures)] for name in names]
-    )
+    rows = [[name.replace("_", " "), *values] for name, *values in side_by_side(figures)]
+    print_table(["figure", *columns], rows)
     print_table(["recipe", *columns], changes["recipe"])
     print_table(["made from", *columns], [[key, short(a), short(b)] for key, a, b in changes["lineage"]])
-
-
-def _figure(figures: Mapping[str, float], name: str) -> str:
-    return f"{figures[name]:.4g}" if name in figures else "–"
 
 
 def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

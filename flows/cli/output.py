@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     for row in rows:
         table.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
     Console().print(table)
+
+
+def side_by_side(sides: Sequence[Mapping[str, float]]) -> list[list[str]]:
+    """Rows of a table that compares figures: a name, then its value on each side."""
+    names = sorted({name for side in sides for name in side})
+    return [[name, *(f"{side[name]:.4g}" if name in side else "–" for side in sides)] for name in names]
 
 
 def say(text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+from flows.cli.output import AsJson, Home, print_json, print_table, say, short, side_by_side
 from infra.errors import FactoryError
 
 app = typer.Typer(help="Browse features and versions.", no_args_is_help=True)
@@ -146,8 +146,7 @@ def compare(
             }
         )
         return
-    shown = [[name, *(f"{side[name]:.4g}" if name in side else "–" for side in figures)] for name in names]
-    print_table(["figure", f"version {one}", f"version {other}"], shown, title=feature)
+    print_table(["figure", f"version {one}", f"version {other}"], side_by_side(figures), title=feature)
     print_table(["lineage", str(one), str(other)], [[key, short(old), short(new)] for key, old, new in changed])
 
 
