@@ -66,7 +66,7 @@ def palettize(name: str, weight: torch.Tensor, sensitivity: torch.Tensor, bits: 
     weights = sensitivity.to(values.device).float().reshape(values.shape) + floor
     if vector == 1:
         lut = weighted_kmeans(values, weights, 2**bits).to(torch.float16)
-        return Palettized(nearest(values, lut.float()).to(torch.uint8).view(rows, columns), lut.unsqueeze(2))
+        return Palettized(nearest(values, lut.float()).view(rows, columns), lut.unsqueeze(2))
     pairs, pair_weights = (tensor.view(len(values), -1, vector) for tensor in (values, weights))
     levels = weighted_kmeans(values, weights, 2 ** (index_bits // vector))
     lut, indices = pair_kmeans(pairs, pair_weights, levels)

@@ -173,7 +173,10 @@ def points(curve: Curve) -> Iterator[dict[str, Any]]:
         for step, given in (("coreai-opt", None), ("coreai-opt, sensitivities", curve.sensitivities)):
 
             def peer(bits: int = bits, given: dict[str, Tensor] | None = given) -> dict[str, Tensor]:
-                return CoreaiOpt(curve.weights, bits, GROUP_SIZE, given).dense()
+                made = CoreaiOpt(curve.weights, bits, GROUP_SIZE, given)
+                if given is not None:
+                    made.cluster()
+                return made.dense()
 
             yield curve.uniform(step, bits, peer)
     for target in TARGETS:

@@ -58,9 +58,12 @@ class CoreaiOpt:
                 {place: value.float() for place, value in zip(places, sensitivities.values(), strict=True)}
             )
 
-    def dense(self) -> dict[str, Tensor]:
-        """Cluster, which is what takes the time, and return the weights that a device would compute with."""
+    def cluster(self) -> None:
+        """Find all tables, which is what takes the time."""
         self._palettizer._calculate_centroids_parallel(WORKERS)
+
+    def dense(self) -> dict[str, Tensor]:
+        """The weights that a device would compute with."""
         weights = (layer.weight.detach() for layer in self._prepared.layers)
         return dict(zip(self._names, weights, strict=True))
 
