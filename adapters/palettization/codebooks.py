@@ -46,20 +46,31 @@ def index_format(bits: int) -> tuple[int, int]:
     return (6, 2) if bits == 3 else (bits, 1)
 
 
+def require_format(name: str, shape: tuple[int, int], bits: int, group_size: int) -> None:
+    """Check that a weight [out, in] can be palettized so.
+
+    Raises:
+        FactoryError: it does not divide into groups, or its rows not into whole bytes of indices.
+    """
+    rows, columns = shape
+    index_bits, vector = index_format(bits)
+    if rows % group_size:
+        raise FactoryError(f"{name}: {rows} output channels do not divide by group_size {group_size}; choose another")
+    if columns % vector or columns // vector * index_bits % 8:
+        raise FactoryError(f"{name}: {columns} indices of {bits} bits do not fill whole bytes; choose other bits")
+
+
 def palettize(name: str, weight: torch.Tensor, sensitivity: torch.Tensor, bits: int, group_size: int) -> Palettized:
     """Minimise `sum(sensitivity * (weight - dense)**2)` within each group of `group_size` output channels.
 
     `weight` and `sensitivity` are [out, in]; the work is done in fp32 and fp64 on the weight's device.
 
     Raises:
-        FactoryError: the tensor does not divide into groups, or its rows not into whole bytes of indices.
+        FactoryError: the tensor does not divide by the format.
     """
+    require_format(name, (weight.shape[0], weight.shape[1]), bits, group_size)
     rows, columns = weight.shape
     index_bits, vector = index_format(bits)
-    if rows % group_size:
-        raise FactoryError(f"{name}: {rows} output channels do not divide by group_size {group_size}; choose another")
-    if columns % vector or columns // vector * index_bits % 8:
-        raise FactoryError(f"{name}: {columns} indices of {bits} bits do not fill whole bytes; choose other bits")
     values = weight.detach().float().reshape(rows // group_size, -1)
     # A group without any gradient is clustered as if all its weights mattered alike.
     floor = sensitivity.float().mean() * 1e-4 + torch.finfo(torch.float32).tiny

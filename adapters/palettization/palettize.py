@@ -5,7 +5,7 @@ calibration windows run through the model once, and every linear layer is palett
 one makes good what the earlier ones lost.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,23 @@ def write_palettized(
         def sensitivity(name: str) -> Tensor:
             return found.get_tensor(name).float()
 
-        formats = choose_formats(model, sensitivity, section)
-        if section.compensate:
-            linear = palettize_in_order(model, read_calibration(calibration, section.tokens), sensitivity, formats)
-        else:
+        windows = read_calibration(calibration, section.tokens) if section.compensate else None
+        formats = choose_formats(model, sensitivity, section, windows)
+        if windows is None:
             linear = palettize_apart(model, sensitivity, formats)
+        else:
+            linear = palettize_in_order(model, windows, sensitivity, formats)
     embedding = values.cpu(), scales.cpu()
     write_weights(PalettizedModel(model.config, linear, embedding, norms), base, output)
 
 
-def choose_formats(model: Any, sensitivity: Sensitivity, section: PalettizationSection) -> dict[str, Format]:
+def choose_formats(
+    model: Any, sensitivity: Sensitivity, section: PalettizationSection, windows: Tensor | None
+) -> dict[str, Format]:
     """The format of each linear layer by name, in the order of the forward pass.
+
+    Args:
+        windows: the calibration windows [windows, window] that the layers will be compensated on, if they will.
 
     Raises:
         FactoryError: a tensor does not divide by a group size, or the target cannot be met.
@@ -67,13 +73,16 @@ def choose_formats(model: Any, sensitivity: Sensitivity, section: PalettizationS
     if section.bits_per_weight is None:
         only = Format(section.bits[0], section.group_sizes[0])
         return dict.fromkeys(linear_names(model.config.num_hidden_layers), only)
-    options = format_options(model, sensitivity, section)
+    options = format_options(model, sensitivity, section, windows)
     weights = sum(model.get_submodule(name).weight.numel() for name in options)
     return allocate(options, section.bits_per_weight * weights)
 
 
-def format_options(model: Any, sensitivity: Sensitivity, section: PalettizationSection) -> dict[str, list[Option]]:
-    """What each of the section's formats would cost each linear layer.
+@torch.inference_mode()
+def format_options(
+    model: Any, sensitivity: Sensitivity, section: PalettizationSection, windows: Tensor | None
+) -> dict[str, list[Option]]:
+    """What each of the section's formats would cost each linear layer; with `windows`, after compensation.
 
     Raises:
         FactoryError: a tensor does not divide by a group size.
@@ -82,9 +91,17 @@ def format_options(model: Any, sensitivity: Sensitivity, section: PalettizationS
     formats = [Format(bits, size) for bits in section.bits for size in section.group_sizes]
     options = {}
     with track("formats", len(names)) as step:
-        for name in names:
-            options[name] = predict(name, model.get_submodule(name).weight, sensitivity(name), formats)
+
+        def try_formats(name: str, weight: Tensor, inputs: Tensor | None = None) -> None:
+            own = sensitivity(name)
+            options[name] = predict(name, weight, own, formats, None if inputs is None else curvature(inputs, own))
             step.advance()
+
+        if windows is None:
+            for name in names:
+                try_formats(name, model.get_submodule(name).weight)
+        else:
+            _at_layers(model, windows, names, try_formats)
     return options
 
 
@@ -107,26 +124,37 @@ def palettize_in_order(
     linear: dict[str, Palettized] = {}
     with track("palettize", len(formats)) as step:
 
-        def replace(module: torch.nn.Linear, inputs: tuple[Tensor], name: str) -> None:
-            weight, own = module.weight, sensitivity(name)
-            start = palettize(name, weight, own, *formats[name])
-            x = inputs[0].flatten(0, 1)
-            rows = own.mean(1)
-            curvature = Curvature(damped(x.T @ x / len(x)), rows / rows.mean())
-            layer = compensate(weight, curvature, start)
+        def replace(name: str, weight: Tensor, inputs: Tensor) -> None:
+            own = sensitivity(name)
+            layer = compensate(weight, curvature(inputs, own), palettize(name, weight, own, *formats[name]))
             weight.copy_(layer.dense(weight.dtype))
             linear[name] = Palettized(layer.indices.cpu(), layer.lut.cpu())
             step.advance()
 
-        hooks = [
-            model.get_submodule(name).register_forward_pre_hook(
-                lambda module, inputs, name=name: replace(module, inputs, name)
-            )
-            for name in formats
-        ]
-        try:
-            model.get_decoder()(input_ids=windows.to(model.device), use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        _at_layers(model, windows, formats, replace)
     return linear
+
+
+def curvature(inputs: Tensor, sensitivity: Tensor) -> Curvature:
+    """What an error of a layer costs in nats per token, from its inputs [tokens, in].
+
+    Inputs and output gradients are taken as independent, as in the Kronecker-factored Fisher information (Martens and
+    Grosse 2015, arXiv:1503.05671). The factor of the outputs is diagonal; the row means of `sensitivity` [out, in] give
+    it.
+    """
+    return Curvature(damped(inputs.T @ inputs / len(inputs)), sensitivity.mean(1) / inputs.square().mean())
+
+
+def _at_layers(model: Any, windows: Tensor, names: Iterable[str], act: Callable[[str, Tensor, Tensor], None]) -> None:
+    """Run the windows through the model once; `act(name, weight, inputs [tokens, in])` before each layer computes."""
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda module, inputs, name=name: act(name, module.weight, inputs[0].flatten(0, 1))
+        )
+        for name in names
+    ]
+    try:
+        model.get_decoder()(input_ids=windows.to(model.device), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()

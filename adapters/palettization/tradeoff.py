@@ -74,7 +74,7 @@ def write_tradeoff(
         def sensitivity(name: str) -> torch.Tensor:
             return found.get_tensor(name).float()
 
-        options = format_options(model, sensitivity, section)
+        options = format_options(model, sensitivity, section, None)
         dense = {name: model.get_submodule(name).weight.clone() for name in options}
         with track("points", len(TARGETS)) as step:
             for target in TARGETS:

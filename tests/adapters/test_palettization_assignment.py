@@ -111,6 +111,24 @@ def test_a_target_below_the_smallest_formats_is_refused() -> None:
         allocate({"w": [Option(Format(2, 16), 100, 1.0)]}, 99)
 
 
+def test_what_will_be_compensated_is_predicted_so() -> None:
+    weight, metric = problem(2, rows=256, columns=64)
+    rows = torch.rand(256, generator=torch.Generator().manual_seed(3)) + 0.1
+    cost = Curvature(metric.hessian, rows)
+    form = Format(3, 8)
+    even = torch.ones_like(weight)
+    (option,) = predict("w", weight, even, [form], cost)
+    start = palettize("w", weight, even, *form)
+    exact = cost.error(weight, compensate(weight, cost, start).dense(torch.float32)) / 2
+    assert option.loss == pytest.approx(exact, rel=0.1)
+    assert option.loss < 0.9 * cost.error(weight, start.dense(torch.float32)) / 2
+
+
+def test_a_format_that_does_not_divide_is_refused_by_name() -> None:
+    with pytest.raises(FactoryError, match="q_proj: 12 output channels do not divide by group_size 8"):
+        predict("q_proj", torch.ones(12, 8), torch.ones(12, 8), [Format(4, 8)])
+
+
 @pytest.mark.parametrize("form", [Format(1, 8), Format(3, 32), Format(4, 4), Format(6, 16)])
 def test_the_size_of_a_format_is_what_it_takes(form: Format) -> None:
     weight, _ = problem(2, rows=64, columns=64)
