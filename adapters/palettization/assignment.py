@@ -33,6 +33,16 @@ class Curvature:
         return float((((difference @ self.hessian) * difference).sum(1) * self.rows).sum())
 
 
+def curvature_of(inputs: Tensor, sensitivity: Tensor) -> Curvature:
+    """What an error of a layer costs in nats per token, from its inputs [tokens, in].
+
+    Inputs and output gradients are taken as independent, as in the Kronecker-factored Fisher information (Martens and
+    Grosse 2015, arXiv:1503.05671). The factor of the outputs is diagonal; the row means of `sensitivity` [out, in] give
+    it.
+    """
+    return Curvature(damped(inputs.T @ inputs / len(inputs)), sensitivity.mean(1) / inputs.square().mean())
+
+
 def damped(hessian: Tensor, share: float = _DAMPING) -> Tensor:
     """The matrix with `share` of its mean diagonal added to its diagonal, so that it can be inverted."""
     diagonal = torch.diagonal(hessian).mean() * share + _TINY

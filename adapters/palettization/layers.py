@@ -1,5 +1,6 @@
 """Which models can be released, and the names of the tensors that a release treats one by one."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from adapters.recipe import LORA_TARGETS
@@ -37,3 +38,18 @@ def linear_name(layer: int, kind: str) -> str:
 def linear_names(layers: int) -> list[str]:
     """Module names of all linear layers that are palettized, in the order of the forward pass."""
     return [linear_name(layer, kind) for layer in range(layers) for kind in LORA_TARGETS]
+
+
+def at_layers(model: Any, windows: Any, names: Iterable[str], act: Callable[[str, Any, Any], None]) -> None:
+    """Run the windows through the model once; `act(name, weight, inputs [tokens, in])` before each layer computes."""
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda module, inputs, name=name: act(name, module.weight, inputs[0].flatten(0, 1))
+        )
+        for name in names
+    ]
+    try:
+        model.get_decoder()(input_ids=windows.to(model.device), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -46,6 +46,11 @@ class PalettizationSection(Section):
     compensate: bool = Field(default=False, description="error-compensating assignment: minutes instead of seconds")
     tokens: int = Field(default=16384, gt=0, description="of the calibration windows, for the compensation")
 
+    @property
+    def options_key(self) -> dict[str, object]:
+        """What decides how much each format would cost, whatever the target."""
+        return self.model_dump(exclude={"bits_per_weight"})
+
     @model_validator(mode="after")
     def _several_formats_need_a_target(self) -> "PalettizationSection":
         if (self.bits_per_weight is None) != (len(self.bits) * len(self.group_sizes) == 1):

@@ -1,8 +1,8 @@
 """The stages of a base release, each under its own key, so that a killed build goes on where it stopped.
 
-calibration → sensitivities → palettized → tuned (if the recipe asks for it) → recovery → aimodel → evidence → release.
-Nothing heavy is imported before a stage is built:
-keys are asked for by commands that build nothing.
+calibration → sensitivities → options (if there is a choice of formats) → palettized → tuned (if the recipe asks for
+it) → recovery → aimodel → evidence → release. Nothing heavy is imported before a stage is built: keys are asked for by
+commands that build nothing.
 """
 
 from collections.abc import Sequence
@@ -72,16 +72,35 @@ def release_stages(
         build_sensitivities,
     )
 
+    section = recipe.palettization
+
+    def build_options(output: Path, scratch: Path) -> None:
+        from adapters.palettization.formats import write_options
+
+        write_options(base, output_of(calibration), output_of(sensitivities), section, output, device)
+
+    options = Stage(
+        "options",
+        {
+            "sensitivities": sensitivities.key,
+            "recipe": section.options_key,
+            "code": code_digest("adapters.palettization.formats"),
+        },
+        build_options,
+    )
+    chosen = options if section.bits_per_weight else None
+
     def build_palettized(output: Path, scratch: Path) -> None:
         from adapters.palettization.palettize import write_palettized
 
-        write_palettized(base, output_of(calibration), output_of(sensitivities), recipe.palettization, output, device)
+        before, costs = (output_of(calibration), output_of(sensitivities)), output_of(chosen) if chosen else None
+        write_palettized(base, *before, section, output, device, costs)
 
     palettized = Stage(
         "palettized",
         {
-            "sensitivities": sensitivities.key,
-            "recipe": recipe.palettization.digest,
+            "before": (chosen or sensitivities).key,
+            "recipe": section.digest,
             "code": code_digest("adapters.palettization.palettize"),
         },
         build_palettized,
@@ -174,31 +193,27 @@ def release_stages(
         {"evidence": evidence.key, "code": code_digest("adapters.palettization.assemble")},
         build_release,
     )
-    made = [calibration, sensitivities, palettized, recovery, aimodel, evidence, release]
-    return made if weights is palettized else [*made[:3], tuned, *made[3:]]
+    weights_stages = [*([chosen] if chosen else []), palettized, *([tuned] if weights is tuned else [])]
+    return [calibration, sensitivities, *weights_stages, recovery, aimodel, evidence, release]
 
 
 def exploration_stages(
     base: Path, base_digest: str, recipe: ReleaseRecipe, store: Store, device: str = "cpu"
 ) -> list[Stage]:
     """The stages of a trade-off, arguments as for `release_stages`; the last one's output holds `tradeoff.json`."""
-    calibration, sensitivities, *_ = release_stages(base, base_digest, recipe, store, device)
     section = recipe.palettization if recipe.palettization.bits_per_weight else recipe.with_target(4.0).palettization
+    apart = recipe.model_copy(update={"palettization": section.model_copy(update={"compensate": False})})
+    *before, options = release_stages(base, base_digest, apart, store, device)[:3]
 
     def build_tradeoff(output: Path, scratch: Path) -> None:
         from adapters.palettization.tradeoff import write_tradeoff
 
-        sensitivities_folder = store.entry(sensitivities.name, sensitivities.key) / "output"
-        write_tradeoff(base, sensitivities_folder, section, recipe.gates.text, output, device)
+        sensitivities, found = (store.entry(stage.name, stage.key) / "output" for stage in (before[-1], options))
+        write_tradeoff(base, sensitivities, found, recipe.gates.text, output, device)
 
     tradeoff = Stage(
         "tradeoff",
-        {
-            "sensitivities": sensitivities.key,
-            "formats": [section.bits, section.group_sizes],
-            "text": recipe.gates.text.key,
-            "code": code_digest("adapters.palettization.tradeoff"),
-        },
+        {"options": options.key, "text": recipe.gates.text.key, "code": code_digest("adapters.palettization.tradeoff")},
         build_tradeoff,
     )
-    return [calibration, sensitivities, tradeoff]
+    return [*before, options, tradeoff]

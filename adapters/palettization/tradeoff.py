@@ -16,10 +16,9 @@ from safetensors import safe_open
 from adapters.inference.models import load_model, load_tokenizer
 from adapters.palettization.allocation import Option, allocate
 from adapters.palettization.codebooks import dequantize_rows, palettize, quantize_rows
-from adapters.palettization.layers import require_llama
-from adapters.palettization.palettize import Sensitivity, format_options
+from adapters.palettization.formats import read_options
+from adapters.palettization.palettize import Sensitivity
 from adapters.palettization.quality import measure_quality
-from adapters.palettization.recipe import PalettizationSection
 from adapters.palettization.sensitivities import SENSITIVITIES
 from adapters.palettization.text import FrozenText
 from infra.canonical import canonical_json
@@ -50,18 +49,13 @@ class Point:
 
 
 @torch.inference_mode()
-def write_tradeoff(
-    base: Path, sensitivities: Path, section: PalettizationSection, text: FrozenText, output: Path, device: str
-) -> None:
+def write_tradeoff(base: Path, sensitivities: Path, options: Path, text: FrozenText, output: Path, device: str) -> None:
     """Measure the points of `TARGETS` on held-out `text` and write them, and full precision's perplexity, as JSON.
 
-    `section` says which formats the allocation may choose from; targets that none of them reach are left out.
-
-    Raises:
-        FactoryError: the base is no Llama, or a tensor does not divide by a group size.
+    `sensitivities` and `options` are the output folders of the stages of these names; targets that no format reaches
+    are left out.
     """
     full = load_model(base, torch.float32, device)
-    require_llama(full.config)
     windows = text.windows(load_tokenizer(base))
     model = load_model(base, torch.float32, device)
     values, scales = quantize_rows(model.get_input_embeddings().weight)
@@ -69,16 +63,16 @@ def write_tradeoff(
     norms = sum(value.numel() for name, value in model.state_dict().items() if "norm" in name)
     fixed_bits = 8 * values.numel() + 16 * scales.numel() + 16 * norms
     points = []
+    choices = read_options(options)
     with safe_open(sensitivities / SENSITIVITIES, "pt", device) as found:
 
         def sensitivity(name: str) -> torch.Tensor:
             return found.get_tensor(name).float()
 
-        options = format_options(model, sensitivity, section, None)
-        dense = {name: model.get_submodule(name).weight.clone() for name in options}
+        dense = {name: model.get_submodule(name).weight.clone() for name in choices}
         with track("points", len(TARGETS)) as step:
             for target in TARGETS:
-                point = _measure(full, model, dense, sensitivity, options, target, windows, fixed_bits)
+                point = _measure(full, model, dense, sensitivity, choices, target, windows, fixed_bits)
                 points += [point] if point else []
                 step.advance()
     quality = measure_quality(full, full, [windows])

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from adapters.palettization.calibration import write_calibration
 from adapters.palettization.palettize import write_palettized
+from adapters.palettization.formats import write_options
 from adapters.palettization.recipe import load_release_recipe
 from adapters.palettization.sensitivities import write_sensitivities
 
@@ -36,7 +37,8 @@ if step == "sensitivities":
 else:
     section = recipe.palettization
     (folder / "palettized").mkdir()
-    write_palettized(base, folder, folder, section, folder / "palettized", "cpu")
+    write_options(base, folder, folder, section, folder, "cpu")
+    write_palettized(base, folder, folder, section, folder / "palettized", "cpu", folder)
 print(json.dumps([peak() - before, time.perf_counter() - started]))
 """
 
