@@ -16,6 +16,7 @@ from adapters.code import code_digest
 from adapters.evaluation.answers import write_answers
 from adapters.inference.generator import LocalGenerator
 from adapters.inference.models import load_model, load_tokenizer
+from adapters.palettization.assemble import RECOVERY
 from adapters.palettization.recipe import ReleaseRecipe
 from adapters.palettization.release import load_release
 from adapters.palettization.stages import release_stages
@@ -34,7 +35,6 @@ from tests.benchmarks.common import base_folder
 
 # Of one training: under four minutes on two cores. Recipes ask for some epochs; real texts are more than a corpus.
 TOKENS = 100_000
-RECOVERY = "recovery"
 
 
 @dataclass(frozen=True)
