@@ -122,7 +122,7 @@ class Repository:
             raise damaged(f"{self.store.place}/{key}", error) from None
         return found.content
 
-    def commit(self, change: Callable[[Draft, State], None]) -> State:
+    def commit(self, change: Callable[[Draft, State], None]) -> None:
         """Publish a change in one step; `change` is called again if somebody else was first. No change writes nothing.
 
         Raises:
@@ -134,10 +134,8 @@ class Repository:
             draft = Draft(state.heads)
             change(draft, state)
             idle = not draft.targets and not draft.renew and not draft.keys and draft.heads == state.heads
-            if state.tag is not None and idle:
-                return state
-            if self._write(state, draft):
-                return self.published()
+            if (state.tag is not None and idle) or self._write(state, draft):
+                return
         raise CheckFailed(f"{self.store.place}: others publish there all the time; try again")
 
     def publish_root(self, root: Root) -> None:
