@@ -165,12 +165,17 @@ def test_a_run_asks_and_another_person_approves(project: Path) -> None:
 
 
 def test_a_rollback_is_not_undone_by_the_next_run(project: Path) -> None:
-    factory(project, "rollback", "edit", "--reason", "users complain")
+    back = factory_json(project, "rollback", "edit", "--reason", "users complain")
+    assert (back["action"], back["version"], back["replaced"]) == ("roll back", 1, 2)
     assert states(project)["edit"] == "held"
     assert factory_json(project, "run")["outcomes"] == []
     (edit,) = [one for one in factory_json(project, "registry", "list") if one["feature"] == "edit"]
     assert edit["production"] == 1
-    factory(project, "release-hold", "edit", "--reason", "it was something else")
+    (released,) = factory_json(project, "release-hold", "edit", "--reason", "it was something else")
+    assert (released["action"], released["version"]) == ("release hold", 2)
+    assert states(project)["edit"] == "awaiting promotion"
+    staged = factory_json(project, "promote", "edit", "2", "--reason", "look", "--rollout", "5%", "--dry-run")
+    assert (staged["would_write"]["action"], staged["would_write"]["share"]) == ("rollout", 0.05)
     assert states(project)["edit"] == "awaiting promotion"
 
 
