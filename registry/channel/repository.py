@@ -57,6 +57,11 @@ class Draft:
     keys: set[str] = field(default_factory=set)
 
 
+def target_key(info: TargetFile) -> str:
+    """Where a target lies in the store: under a name that carries its content."""
+    return f"{TARGETS}/{info.get_prefixed_paths()[0]}"
+
+
 class Repository:
     """The repository in a store, signed with the keys of a folder. `now` is the clock."""
 
@@ -112,7 +117,7 @@ class Repository:
         Raises:
             FactoryError: it is missing or was changed.
         """
-        key = f"{TARGETS}/{info.get_prefixed_paths()[0]}"
+        key = target_key(info)
         found = self.store.read(key)
         if found is None:
             raise damaged(f"{self.store.place}/{key}", "it is missing")

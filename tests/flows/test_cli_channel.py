@@ -47,6 +47,15 @@ def test_show_refresh_and_show_again(shop: Workshop) -> None:
     assert "nothing is due" in run("channel", "refresh")
 
 
+def test_former_files_are_removed(shop: Workshop) -> None:
+    run("channel", "refresh")
+    assert "removed 0 files" in run("channel", "prune")
+    planned = json.loads(run("channel", "prune", "--older-than", "0h", "--dry-run", "--json"))
+    assert "snapshot.json" in {one["key"].split(".", 1)[1] for one in planned["files"]}
+    assert json.loads(run("channel", "prune", "--older-than", "0h", "--json")) == planned | {"removed": True}
+    assert "would remove 0 files" in run("channel", "prune", "--older-than", "0h", "--dry-run")
+
+
 def test_watching_keeps_the_channel_signed(shop: Workshop) -> None:
     before = shop.channel.repository.published().expires
     assert keep_signed(open_factory(shop.folder)) == set()
