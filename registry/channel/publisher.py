@@ -1,7 +1,8 @@
 """Publishing what the ledger decided: packages, pointers to them, and the ledger's heads, in one signed step.
 
 A feature's role lists what is in production, or rolled out, for each base release, and nothing else: a version that was
-taken out is no longer signed for, though its files stay until `pruning.py` removes them. Base releases stay listed: a device may need an earlier one.
+taken out is no longer signed for, though its files stay until `pruning.py` removes them. Base releases stay listed: a
+device may need an earlier one.
 """
 
 import json
