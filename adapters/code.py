@@ -14,6 +14,8 @@ from infra.canonical import digest
 
 _ROOM = "adapters"
 _FOLDER = Path(__file__).parent
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @functools.cache
@@ -46,14 +48,33 @@ def _read(name: str) -> _Module:
     source = _source(name)
     if source is None:
         raise ValueError(f"{name} is not a module of {_ROOM}/")
-    tree = ast.parse(source.read_text("utf-8"))
+    words: list[str] = []
     imports: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
+    _spell(ast.parse(source.read_text("utf-8")), words, imports)
+    return _Module(digest(" ".join(words)), tuple(imports))
+
+
+def _spell(node: object, words: list[str], imports: list[str]) -> None:
+    """Append the words that a syntax tree consists of, and what it imports of this room.
+
+    It says what `ast.dump` says, and finds the imports on its way: a third of the time, of which the plan has little.
+    """
+    if isinstance(node, list):
+        words.append("[")
+        for below in node:
+            _spell(below, words, imports)
+        words.append("]")
+    elif isinstance(node, ast.AST):
+        if isinstance(node, _IMPORTS):
             imports += _imported(node)
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        elif isinstance(node, _DOCUMENTED):
             _drop_docstring(node)
-    return _Module(digest(ast.dump(tree)), tuple(imports))
+        words.append(type(node).__name__)
+        for name in node._fields:
+            if name != "ctx":  # whether something is read or written follows from where it stands
+                _spell(getattr(node, name), words, imports)
+    else:
+        words.append(repr(node))
 
 
 def _source(module: str) -> Path | None:

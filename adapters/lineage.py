@@ -6,6 +6,7 @@ same version is tested again and nothing is retrained.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from adapters.code import code_digest
 from adapters.recipe import Recipe
@@ -37,12 +38,12 @@ class Lineage:
     build: dict[str, str]
     evaluation: dict[str, str]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What decides whether an adapter must be built again."""
         return digest(self.build)
 
-    @property
+    @cached_property
     def evaluation_key(self) -> str:
         """What decides whether a built adapter must be tested again."""
         return digest(self.evaluation)

@@ -109,7 +109,7 @@ class DataSection(Section):
     labels: list[str] | None = Field(default=None, description="the closed set of targets of a classifier")
     held_out_share: float = Field(default=0.2, gt=0, lt=1)
     max_quarantined_share: float = Field(default=0.1, ge=0, le=1)
-    cleaning: CleaningSection = CleaningSection()
+    cleaning: CleaningSection = Field(default_factory=CleaningSection)  # as a default it would be copied deeply
 
 
 class SynthesisSection(Section):
@@ -328,7 +328,7 @@ def load_recipe(folder: Path, profile: Profile = "quick") -> Recipe:
     """
     path = folder / "recipe.yaml"
     recipe = validate(Recipe, load_yaml(path, profile), path)
-    name = folder.resolve().name
+    name = folder.absolute().name
     if recipe.feature != name:
         raise FactoryError(f"{path}: feature is {recipe.feature!r}, but the folder is {name!r}; make them equal")
     return recipe

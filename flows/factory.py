@@ -1,6 +1,7 @@
 """The factory of one workspace: opens each room when it is first needed, and reads what the plan compares."""
 
 import getpass
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -36,22 +37,29 @@ class Factory:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.workspace = Workspace(settings.home.expanduser().resolve())
+        self._opened: dict[str, Feature] = {}
 
     @cached_property
     def features(self) -> dict[str, Feature]:
         """The features that are run, by name."""
         settings = self.settings
-        return find_features(settings.features, settings.shipped_features, settings.profile)
+        self._opened = find_features(settings.features, settings.shipped_features, settings.profile)
+        return self._opened
 
     def feature(self, name: str) -> Feature:
-        """One feature.
+        """One feature. Recipes of others are not opened for it: what is wrong with them holds up no rollback of it.
 
         Raises:
-            FactoryError: there is none of that name.
+            FactoryError: there is none of that name, or its recipe is wrong.
         """
-        if name not in self.features:
+        if name not in self._opened:
+            settings = self.settings
+            self._opened = self._opened | find_features(
+                settings.features, settings.shipped_features, settings.profile, only=name
+            )
+        if name not in self._opened:
             raise FactoryError(f"no feature {name!r}; there are: {', '.join(self.features) or 'none'}")
-        return self.features[name]
+        return self._opened[name]
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -121,7 +129,7 @@ class Factory:
         corpus: dict[str, Record] = {}
         refused: list[Quarantined] = []
         for entry in feature.recipe.data.corpus:
-            path = (feature.folder / entry).resolve()
+            path = Path(os.path.realpath(feature.folder / entry))
             if not path.is_relative_to(feature.folder) or not path.is_file():
                 raise FactoryError(
                     f"{feature.folder / 'recipe.yaml'}: data.corpus: {entry}: no such file in the folder"

@@ -12,7 +12,6 @@ from datetime import timedelta
 from adapters.palettization.stages import exploration_stages, release_stages
 from flows.factory import Factory
 from infra.store import Entry
-from registry import decisions
 
 
 def unreachable(factory: Factory, grace: timedelta) -> list[Entry]:
@@ -40,16 +39,13 @@ def _release_keys(factory: Factory) -> Iterator[str]:
 
 def _lineages(factory: Factory) -> Iterator[dict[str, str]]:
     """The keys by name that today's inputs give, and those that versions in production were built from."""
-    release = factory.current_release_key()
+    release, serving = factory.current_release_key(), factory.ledger.serving()
     for name in factory.features:
         if release is not None:
             today = factory.lineage(name, release)
             yield {"feature": name, **today.build, **today.evaluation}
-        rows = factory.ledger.rows(name)
-        for key in {row.base_release for row in rows}:
-            serving = decisions.production(rows, key)
-            if serving is not None:
-                yield {"feature": name, **serving.lineage}
+        for row in serving.get(name, []):
+            yield {"feature": name, **row.lineage}
 
 
 def _belongs(inputs: Mapping[str, object], lineages: Sequence[Mapping[str, str]]) -> bool:

@@ -1,6 +1,6 @@
 """Read what the plan compares, and make it: nothing is built, no server is started, MLflow is not asked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,25 +75,21 @@ def _dated(factory: Factory, plan: FeaturePlan, releases: Sequence[Row]) -> Feat
     if not plan.reasons:
         return plan
     made = {row.base_release: row.time for row in releases if row.action in decisions.MOVES}
-    times = _written(factory, plan.feature)
 
     def since(key: str, new: str | None) -> str | None:
-        if key == "base_release":
-            return made.get(new or "")
-        return times.get("data" if key in ("data", "held_out") else "recipe" if key == "seed" else key.split(".")[0])
+        return made.get(new or "") if key == "base_release" else _last_written(_files(factory, plan.feature, key))
 
     reasons = (one if one.changed else one._replace(changed=since(one.key, one.new)) for one in plan.reasons)
     return replace(plan, reasons=tuple(reasons))
 
 
-def _written(factory: Factory, name: str) -> Mapping[str, str]:
-    """When the files of a feature's records, and its recipe, were last written."""
+def _files(factory: Factory, name: str, key: str) -> list[Path]:
+    """The files of a feature that a key is read from; none for code."""
     feature = factory.feature(name)
-    recipe = feature.folder / "recipe.yaml"
-    data = [feature.folder / entry for entry in feature.recipe.data.corpus]
-    data += [factory.data.folder / name / file for file in (ADDED, REMOVED)]
-    found = {"recipe": _last_written([recipe]), "data": _last_written(data)}
-    return {kind: time for kind, time in found.items() if time is not None}
+    if key in ("data", "held_out"):
+        own = [feature.folder / entry for entry in feature.recipe.data.corpus]
+        return own + [factory.data.folder / name / file for file in (ADDED, REMOVED)]
+    return [feature.folder / "recipe.yaml"] if key == "seed" or key.startswith("recipe.") else []
 
 
 def _last_written(paths: Sequence[Path]) -> str | None:

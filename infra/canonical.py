@@ -7,7 +7,7 @@ from typing import Any
 
 _CHUNK = 1 << 20
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-_NESTED = (dict, list, tuple)
+_FLAT = frozenset((str, int, float, bool, type(None)))
 
 
 def canonical_json(value: Any) -> bytes:
@@ -30,15 +30,15 @@ def canonical_json(value: Any) -> bytes:
 def _require_text_keys(value: Any) -> None:
     """Refuse keys that `json` turns into text only after sorting: such a value's form changes once it is reloaded."""
     if isinstance(value, dict):
-        for key, below in value.items():
+        for key in value:
             if not isinstance(key, str):
                 raise ValueError(f"not a JSON value: key {key!r} is no text")
-            if isinstance(below, _NESTED):
-                _require_text_keys(below)
-    elif isinstance(value, _NESTED):
-        for item in value:
-            if isinstance(item, _NESTED):
-                _require_text_keys(item)
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    if not _FLAT.issuperset(map(type, value)):  # most values are flat, and this is asked very often
+        for below in value:
+            _require_text_keys(below)
 
 
 def digest(value: Any) -> str:

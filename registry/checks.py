@@ -27,6 +27,26 @@ def require_sound(registry: Registry, version: Version) -> None:
         raise FactoryError(f"base release {release.key[:12]} was never promoted; `factory base release` does it")
 
 
+def require_room(version: Version, rows: Sequence[Row]) -> None:
+    """A version can go to a share of the devices: another one is in production, and no third is being rolled out.
+
+    Raises:
+        FactoryError: it cannot.
+    """
+    name, number = version.feature, version.version
+    present = decisions.served_for(rows, version.base_release)
+    if present is None or present.production.version == number:
+        raise FactoryError(
+            f"{name} {number}: nothing else is in production for base release {version.base_release[:12]}; "
+            "promote it without --rollout"
+        )
+    if present.rollout is not None and present.rollout.version != number:
+        raise FactoryError(
+            f"{name} {present.rollout.version} is being rolled out; finish it (`factory rollout {name} 100%`) or "
+            "halt it"
+        )
+
+
 def failed_gates(registry: Registry, version: Version | ReleaseVersion) -> list[str]:
     """Names of the gates that said no; a report that checked nothing has failed as a whole."""
     report = registry.catalog.gate_report(version)

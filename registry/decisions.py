@@ -10,7 +10,7 @@ Pure functions over ledger rows in the order of their numbers. A row speaks of o
 | accept | passed its gates under this evaluation key, and waits | |
 | reject | failed its gates under this evaluation key | |
 | request | somebody wants it in production, and the recipe asks for a second person | what is there |
-| approve | the second person agrees; its promotion is the next row | what is there |
+| approve | the second person agrees; its promotion, or rollout, is the next row | what is there |
 | rollout | goes to a share of the devices, beside what is in production | |
 """
 
@@ -127,18 +127,21 @@ class Served:
 
 def served(rows: Sequence[Row]) -> list[Served]:
     """What devices get of a feature whose rows these are, for each base release that it was ever promoted for."""
-    found = (_served(rows, release) for release in dict.fromkeys(row.base_release for row in rows))
+    found = (served_for(rows, release) for release in dict.fromkeys(row.base_release for row in rows))
     return [one for one in found if one is not None]
 
 
 def staged(rows: Sequence[Row], base_release: str) -> Row | None:
     """The last step of the rollout that is under way for a base release, or None."""
-    found = _served(rows, base_release)
+    found = served_for(rows, base_release)
     return found.rollout if found else None
 
 
-def _served(rows: Sequence[Row], base_release: str) -> Served | None:
-    """A rollout ends when another version goes into production, or when it is rolled back; new evidence leaves it."""
+def served_for(rows: Sequence[Row], base_release: str) -> Served | None:
+    """What devices with a base release get of a feature whose rows these are; None if nothing was ever promoted.
+
+    A rollout ends when another version goes into production, or when it is rolled back; new evidence leaves it.
+    """
     found: Served | None = None
     for row in rows:
         if row.base_release != base_release:

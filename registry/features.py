@@ -18,8 +18,12 @@ class Feature:
     recipe: Recipe
 
 
-def find_features(extra: Sequence[Path], shipped: bool = True, profile: Profile = "quick") -> dict[str, Feature]:
+def find_features(
+    extra: Sequence[Path], shipped: bool = True, profile: Profile = "quick", only: str | None = None
+) -> dict[str, Feature]:
     """Features by name, in order: those that ship with the factory, if wanted, and the folders in `extra`.
+
+    With `only`, no folder of another name is opened: a feature's name is that of its folder.
 
     Raises:
         FactoryError: bad recipes, names used twice or reserved, all at once.
@@ -28,6 +32,8 @@ def find_features(extra: Sequence[Path], shipped: bool = True, profile: Profile 
     problems: list[str] = []
     for given in (*(_shipped() if shipped else ()), *extra):
         folder = given.resolve()
+        if only is not None and folder.name != only:
+            continue
         try:
             recipe = load_recipe(folder, profile)
         except FactoryError as error:

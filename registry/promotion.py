@@ -12,7 +12,7 @@ from typing import Any
 from infra.errors import CheckFailed, FactoryError
 from registry import decisions
 from registry.approvals import expiry, open_request
-from registry.checks import failed_gates, objections, refuse, require_sound
+from registry.checks import failed_gates, objections, refuse, require_room, require_sound
 from registry.decisions import BASE, Action, Decision, Row
 from registry.projection import Registry, repair
 from registry.versions import ReleaseVersion, Version
@@ -39,8 +39,9 @@ def propose(
     reason: str,
     force: bool = False,
     approval_days: float | None = None,
+    share: float | None = None,
 ) -> Proposal:
-    """Check a promotion as `promote` does, and change nothing.
+    """Check a promotion as `promote` does, or one to a `share` of the devices, and change nothing.
 
     Raises:
         CheckFailed: gates failed, or were passed against what is no longer in production.
@@ -56,14 +57,15 @@ def propose(
     serving = decisions.production(rows, version.base_release)
     if serving and _same_verdict(serving, version):
         return Proposal(rows, stands=serving)
-    action: Action = "promote"
+    action: Action = "promote" if share is None else "rollout"
     if approval_days is not None and not (serving and serving.version == number):
         action = "request"
         waiting = open_request(rows, number, approval_days)
-        if waiting and _same_verdict(waiting, version) and set(found) <= set(waiting.overruled):
+        asked = waiting is not None and waiting.share == share and _same_verdict(waiting, version)
+        if waiting and asked and set(found) <= set(waiting.overruled):
             return Proposal(rows, stands=waiting)
-    replaced = serving.version if serving and serving.version != number else None
-    return Proposal(rows, _about(version, action, actor, reason, replaced, tuple(found)))
+    replaced = serving.version if serving and serving.version != number and share is None else None
+    return Proposal(rows, _about(version, action, actor, reason, replaced, tuple(found), share))
 
 
 def promote(
@@ -88,6 +90,15 @@ def promote(
     """
     repair(registry)
     proposal = propose(registry, feature, number, actor=actor, reason=reason, force=force, approval_days=approval_days)
+    return carry_out(registry, proposal)
+
+
+def carry_out(registry: Registry, proposal: Proposal) -> Row:
+    """Write what a proposal says, and let aliases and channel follow; the row that stands if there is nothing to write.
+
+    Raises:
+        CheckFailed: somebody else decided about this feature since the proposal was made.
+    """
     if proposal.stands:
         return proposal.stands
     assert proposal.decision is not None
@@ -95,7 +106,7 @@ def promote(
 
 
 def approve(registry: Registry, feature: str, number: int, *, actor: str, reason: str, approval_days: float) -> Row:
-    """Agree to a request of somebody else, which puts its version in production.
+    """Agree to a request of somebody else: its version goes into production, or to the share of devices it names.
 
     Everything is checked again; a forced request may overrule what it named, and no more.
 
@@ -122,9 +133,13 @@ def approve(registry: Registry, feature: str, number: int, *, actor: str, reason
         raise refuse(version, rows, [one for one in found if one not in request.overruled])
     serving = decisions.production(rows, version.base_release)
     replaced = serving.version if serving and serving.version != number else None
+    action: Action = "promote"
+    if request.share is not None:
+        require_room(version, rows)
+        action, replaced = "rollout", None
     asked = f"{request.reason} (asked by {request.actor} in decision {request.number})"[:2000]
-    agreed = _about(version, "approve", actor, reason, replaced)
-    promoted = _about(version, "promote", actor, asked, replaced, tuple(found))
+    agreed = _about(version, "approve", actor, reason, replaced, share=request.share)
+    promoted = _about(version, action, actor, asked, replaced, tuple(found), request.share)
     return _decide(registry, [agreed, promoted], rows)[-1]
 
 
@@ -299,6 +314,7 @@ def _about(
     reason: str,
     replaced: int | None = None,
     overruled: tuple[str, ...] = (),
+    share: float | None = None,
 ) -> Decision:
     keys: dict[str, Any]
     if isinstance(version, Version):
@@ -327,4 +343,5 @@ def _about(
         reason=reason,
         evidence=version.evidence,
         overruled=overruled,
+        share=share,
     )

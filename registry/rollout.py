@@ -5,11 +5,46 @@ a rollback to what is in production, so what was rolled out is held until `relea
 share they decide themselves (`adapters/device/channel_layout.py`).
 """
 
-from infra.errors import CheckFailed, FactoryError
+from infra.errors import FactoryError
 from registry import decisions, promotion
-from registry.checks import require_sound
+from registry.checks import require_room, require_sound
 from registry.decisions import Decision, Row, Served
 from registry.projection import Registry, repair
+from registry.promotion import Proposal
+
+
+def propose(
+    registry: Registry,
+    feature: str,
+    number: int,
+    share: float,
+    *,
+    actor: str,
+    reason: str,
+    force: bool = False,
+    approval_days: float | None = None,
+) -> Proposal:
+    """Check the start of a rollout as `start` does, and change nothing.
+
+    Raises:
+        CheckFailed: as `registry.promotion.propose`.
+        FactoryError: nothing is in production for its base release, or the version is; another one is rolled out.
+    """
+    _require_part(share)
+    proposal = promotion.propose(
+        registry,
+        feature,
+        number,
+        actor=actor,
+        reason=reason,
+        force=force,
+        approval_days=approval_days,
+        share=share,
+    )
+    if proposal.stands and proposal.stands.action != "request":
+        raise FactoryError(f"{feature} {number} is in production already; there is nothing to roll out")
+    require_room(registry.catalog.version(feature, number), proposal.rows)
+    return proposal
 
 
 def start(
@@ -25,34 +60,18 @@ def start(
 ) -> Row:
     """Give a version to a share of the devices (above 0, below 1), after the checks of a promotion.
 
+    With `approval_days` the row that comes back is a `request` with the share, which `registry.promotion.approve` turns
+    into the rollout; its steps then need nobody else.
+
     Raises:
-        CheckFailed: as `registry.promotion.propose`, or the recipe asks for a second person.
-        FactoryError: nothing is in production for its base release, or the version is; another one is rolled out.
+        CheckFailed: as `propose`, or somebody else decided about this feature at the same time.
+        FactoryError: as `propose`.
     """
-    _require_part(share)
     repair(registry)
-    proposal = promotion.propose(
-        registry, feature, number, actor=actor, reason=reason, force=force, approval_days=approval_days
+    proposal = propose(
+        registry, feature, number, share, actor=actor, reason=reason, force=force, approval_days=approval_days
     )
-    decision = proposal.decision
-    if decision is None or decision.action == "request":
-        if decision is None and proposal.stands and proposal.stands.action != "request":
-            raise FactoryError(f"{feature} {number} is in production already; there is nothing to roll out")
-        raise CheckFailed(f"{feature}: its recipe asks for a second person; promote it, which asks, without --rollout")
-    present = _served(proposal.rows, decision.base_release)
-    if present is None or present.production.version == number:
-        raise FactoryError(
-            f"{feature} {number}: nothing else is in production for base release {decision.base_release[:12]}; "
-            "promote it without --rollout"
-        )
-    if present.rollout is not None and present.rollout.version != number:
-        raise FactoryError(
-            f"{feature} {present.rollout.version} is being rolled out; finish it (`factory rollout {feature} 100%`) or "
-            "halt it"
-        )
-    return _decide(
-        registry, decision.model_copy(update={"action": "rollout", "share": share, "replaced": None}), proposal.rows
-    )
+    return promotion.carry_out(registry, proposal)
 
 
 def step(registry: Registry, feature: str, share: float, *, actor: str, reason: str) -> Row:
@@ -88,16 +107,12 @@ def halt(registry: Registry, feature: str, *, actor: str, reason: str) -> Row:
 def _under_way(registry: Registry, feature: str) -> tuple[list[Row], Served]:
     repair(registry)
     rows, current = registry.ledger.rows(feature), registry.ledger.current_release()
-    present = _served(rows, current.base_release) if current else None
+    present = decisions.served_for(rows, current.base_release) if current else None
     if present is None or present.rollout is None:
         raise FactoryError(
             f"{feature}: nothing is being rolled out; `factory promote {feature} VERSION --rollout 5%` starts it"
         )
     return rows, present
-
-
-def _served(rows: list[Row], base_release: str) -> Served | None:
-    return next((one for one in decisions.served(rows) if one.production.base_release == base_release), None)
 
 
 def _again(row: Row, **changes: object) -> Decision:

@@ -75,11 +75,15 @@ def _rows(path: Path) -> Iterator[tuple[str, Row | Text | str, str]]:
             yield f"{name}:1", f"not one of {', '.join(_READERS)}", ""
             continue
         count = 0
-        for number, row, raw in read(file):
-            count += 1
-            yield f"{name}:{number}", row, raw
-        if count == 0:
-            yield f"{name}:1", "the file holds no row", ""
+        try:
+            for number, row, raw in read(file):
+                count += 1
+                yield f"{name}:{number}", row, raw
+        except ValueError as error:
+            yield f"{name}:1", str(error), readable(file.read_bytes())
+        else:
+            if count == 0:
+                yield f"{name}:1", "the file holds no row", ""
 
 
 def _record(row: Row | Text | str, input_field: str, target_field: str, defaults: dict[str, str | None]) -> Record:
@@ -101,23 +105,14 @@ def _record(row: Row | Text | str, input_field: str, target_field: str, defaults
 
 def _json(path: Path) -> Rows:
     """A chat export, or rows in one JSON document."""
-    content = path.read_bytes()
-    try:
-        text = decode(content)
-        document = parse_json(text)
-    except ValueError as error:
-        yield 1, str(error), readable(content)
-        return
+    text = decode(path.read_bytes())
+    document = parse_json(text)
     yield from chat_rows(document) if is_chat(document) else json_rows(document, text)
 
 
 def _text(path: Path) -> Rows:
     content = path.read_bytes()
-    try:
-        text = decode(content)
-    except ValueError as error:
-        yield 1, str(error), readable(content)
-        return
+    text = decode(content)
     if path.suffix.lower() in (".html", ".htm"):
         text = html_text(text)
     yield 1, Text(text.replace("\r\n", "\n")), readable(content)

@@ -25,6 +25,8 @@ class Overlay:
 
 def read_overlay(folder: Path) -> Overlay:
     """The overlay in a feature's data folder; an empty one if nothing was ever added or removed there."""
+    if not folder.is_dir():
+        return Overlay([], frozenset(), [])
     added, refused = read_records(folder / ADDED) if (folder / ADDED).is_file() else ([], [])
     lines = (folder / REMOVED).read_text("utf-8").split("\n") if (folder / REMOVED).is_file() else []
     return Overlay(added, frozenset(line for line in lines if line), refused)

@@ -25,7 +25,8 @@ class Text:
     text: str
 
 
-# Number of the line or message; its fields, its text, or the reason why it has neither; and what stood there.
+# Number of the line or message; its fields, its text, or the reason why it has neither; and what stood there. A reader
+# of a file that is no text as a whole raises ValueError.
 Rows = Iterator[tuple[int, Row | Text | str, str]]
 
 
@@ -38,12 +39,7 @@ def jsonl_rows(path: Path) -> Rows:
             for number, line in enumerate(file, start=1):
                 yield from _json_line(number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
             return
-        content = file.read()
-    try:
-        text = decode(content)
-    except ValueError as error:
-        yield 1, str(error), readable(content)
-        return
+        text = decode(file.read())
     # Not splitlines(): JSON strings may hold U+2028 and other separators that it would cut at.
     for number, line_text in enumerate(text.split("\n"), start=1):
         yield from _json_line(number, line_text.encode("utf-8", errors="surrogatepass"))
@@ -72,12 +68,7 @@ def parse_json(text: str) -> Any:
 
 def csv_rows(path: Path) -> Rows:
     """The rows below a header. The delimiter is the one of `,;tab|` that the header has most of."""
-    content = path.read_bytes()
-    try:
-        text = decode(content)
-    except ValueError as error:
-        yield 1, str(error), readable(content)
-        return
+    text = decode(path.read_bytes())
     csv.field_size_limit(_CSV_FIELD_LIMIT)
     lines = io.StringIO(text, newline="").readlines()
     first = next((line for line in lines if line.strip()), "")

@@ -75,3 +75,26 @@ def rotate(
     with factory.workspace.lock():
         upkeep.rotate(factory.channel(root_key).repository, role)
     say(f"{role}: a new key signs from now on")
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[str, typer.Option(help="Grace period: hours, days or weeks, as in 12h, 30d, 4w.")] = "30d",
+    json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Remove former metadata, and packages that nothing points to any more; a rollback brings them again."""
+    from flows.cli.upkeep import grace_of
+    from flows.factory import open_factory
+    from registry.channel import pruning
+
+    grace = grace_of(older_than)
+    factory = open_factory(home)
+    with factory.workspace.lock():
+        gone = pruning.prune(factory.channel().repository, grace, dry_run)
+    if json:
+        print_json({"removed": not dry_run, "files": [{"key": one.key, "bytes": one.bytes} for one in gone]})
+        return
+    total = sum(one.bytes for one in gone) / 1e6
+    say(f"{'would remove' if dry_run else 'removed'} {len(gone)} files, {total:.1f} MB")

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+from flows.cli.output import AsJson, Home, print_json, print_table, say, share_of, short
 
 if TYPE_CHECKING:
+    from registry.decisions import Row
     from registry.projection import Registry
     from registry.promotion import Proposal
 
@@ -33,7 +34,6 @@ def promote(
     home: Home = None,
 ) -> None:
     """Put a version in production: ledger row, alias, package in the channel."""
-    from flows.cli.rollout import share_of
     from flows.factory import open_factory
     from registry import promotion
     from registry import rollout as rollouts
@@ -41,38 +41,35 @@ def promote(
 
     factory = open_factory(home)
     days = factory.feature(feature).recipe.promotion.approval_days
-    if dry_run:
-        _say_what_would_happen(
-            factory.registry,
-            promotion.propose(
-                factory.registry,
-                feature,
-                version,
-                actor=factory.actor,
-                reason=reason,
-                force=force,
-                approval_days=days,
-            ),
-            json,
-        )
-        return
     checks: dict[str, Any] = {"actor": factory.actor, "reason": reason, "force": force, "approval_days": days}
+    share = share_of(rollout) if rollout is not None else None
+    if dry_run:
+        if share is None:
+            proposal = promotion.propose(factory.registry, feature, version, **checks)
+        else:
+            proposal = rollouts.propose(factory.registry, feature, version, share, **checks)
+        _say_what_would_happen(factory.registry, proposal, json)
+        return
     with factory.workspace.lock():
-        if rollout is None:
+        if share is None:
             row = promotion.promote(factory.registry, feature, version, **checks)
         else:
-            row = rollouts.start(factory.registry, feature, version, share_of(rollout), **checks)
+            row = rollouts.start(factory.registry, feature, version, share, **checks)
     if json:
         print_json(row.model_dump(mode="json"))
     elif row.action == "request" and days is not None:
         say(f"{feature} {row.version} waits for approval (decision {row.number}) until {expiry(row, days):%F %R} UTC:")
         say(f"somebody other than {row.actor} runs `factory approve {feature} {row.version} --reason …`")
-    elif row.share is not None:
-        say(
-            f"{feature} {row.version} for {row.share:.0%} of the devices (decision {row.number}); next: factory rollout"
-        )
     else:
-        say(f"{feature} {row.version} is in production (decision {row.number}, replaced {row.replaced or 'nothing'})")
+        say(what_devices_get(row))
+
+
+def what_devices_get(row: "Row") -> str:
+    """What a promotion, or a step of a rollout, has changed, in a line."""
+    subject = f"{row.feature} {row.version}"
+    if row.share is not None:
+        return f"{subject} for {row.share:.0%} of the devices (decision {row.number}); next: factory rollout"
+    return f"{subject} is in production (decision {row.number}, replaced {row.replaced or 'nothing'})"
 
 
 def _say_what_would_happen(registry: "Registry", proposal: "Proposal", json: bool) -> None:
@@ -99,7 +96,10 @@ def _say_what_would_happen(registry: "Registry", proposal: "Proposal", json: boo
         say("production would stay as it is until somebody else approves")
         return
     release = short(decision.base_release)
-    say(f"in production for base release {release}: {decision.replaced or '–'} → {decision.version}")
+    if decision.share is not None:
+        say(f"beside production for base release {release}: {decision.version} for {decision.share:.0%} of the devices")
+    else:
+        say(f"in production for base release {release}: {decision.replaced or '–'} → {decision.version}")
     package = package_path(decision.feature, decision.base_release, decision.version)
     say(f"in the channel: {registry.channel.place}/{TARGETS}/{package}")
 
@@ -118,13 +118,14 @@ def approve(feature: FeatureName, version: Version, reason: Reason, json: AsJson
     if json:
         print_json(row.model_dump(mode="json"))
         return
-    say(f"{feature} {row.version} is in production (decision {row.number}, replaced {row.replaced or 'nothing'})")
+    say(what_devices_get(row))
 
 
 def rollback(
     feature: FeatureName,
     reason: Reason,
     to: Annotated[int | None, typer.Option(help="An earlier version; default: the previous good one.")] = None,
+    json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Go back to the previous good version; what is taken out is held until `release-hold`."""
@@ -135,10 +136,13 @@ def rollback(
     factory.feature(feature)
     with factory.workspace.lock():
         row = promotion.rollback(factory.registry, feature, actor=factory.actor, reason=reason, to=to)
+    if json:
+        print_json(row.model_dump(mode="json"))
+        return
     say(f"{feature} {row.version} is in production again (decision {row.number}); {row.replaced} is held")
 
 
-def release_hold(feature: FeatureName, reason: Reason, home: Home = None) -> None:
+def release_hold(feature: FeatureName, reason: Reason, json: AsJson = False, home: Home = None) -> None:
     """Let what a rollback took out be promoted again."""
     from flows.factory import open_factory
     from registry import promotion
@@ -147,6 +151,9 @@ def release_hold(feature: FeatureName, reason: Reason, home: Home = None) -> Non
     factory.feature(feature)
     with factory.workspace.lock():
         rows = promotion.release_hold(factory.registry, feature, actor=factory.actor, reason=reason)
+    if json:
+        print_json([row.model_dump(mode="json") for row in rows])
+        return
     say(f"{feature}: {', '.join(str(row.version) for row in rows)} may be promoted again")
 
 

@@ -1,6 +1,7 @@
-"""What commands print: tables for people, one JSON document for programs."""
+"""What commands print (tables for people, one JSON document for programs), and the shares of devices they are told."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from infra.errors import FactoryError
+
 Home = Annotated[Path | None, typer.Option(help="Workspace folder (default: .factory, or FACTORY_HOME).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 
 
 def print_json(value: Any) -> None:
@@ -47,3 +52,15 @@ def say(text: str) -> None:
 def short(digest: str | None) -> str:
     """The first characters of a digest, enough to tell two apart."""
     return digest[:10] if digest else "–"
+
+
+def share_of(text: str) -> float:
+    """The share, between 0 and 1, that somebody wrote as `5%`.
+
+    Raises:
+        FactoryError: it is none.
+    """
+    found = _PERCENT.fullmatch(text)
+    if not found or not 0 < float(found[1]) <= 100:
+        raise FactoryError(f"{text!r} is no share of the devices: write 5%, 50%, 100%")
+    return float(found[1]) / 100

@@ -1,31 +1,17 @@
 """`factory rollout`: what a share of the devices gets before all do."""
 
-import re
 from typing import Annotated
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, say
+from flows.cli.decide import what_devices_get
+from flows.cli.output import AsJson, Home, print_json, say, share_of
 from infra.errors import FactoryError
-
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 
 
 def register(top: typer.Typer) -> None:
     """Add the command to the top level."""
     top.command()(rollout)
-
-
-def share_of(text: str) -> float:
-    """The share, between 0 and 1, that somebody wrote as `5%`.
-
-    Raises:
-        FactoryError: it is none.
-    """
-    found = _PERCENT.fullmatch(text)
-    if not found or not 0 < float(found[1]) <= 100:
-        raise FactoryError(f"{text!r} is no share of the devices: write 5%, 50%, 100%")
-    return float(found[1]) / 100
 
 
 def rollout(
@@ -56,7 +42,5 @@ def rollout(
         print_json(row.model_dump(mode="json"))
     elif halt:
         say(f"{feature} {row.version} for all devices (decision {row.number}); {row.replaced} is held")
-    elif row.action == "promote":
-        say(f"{feature} {row.version} is in production (decision {row.number}, replaced {row.replaced or 'nothing'})")
     else:
-        say(f"{feature} {row.version} for {row.share:.0%} of the devices (decision {row.number})")
+        say(what_devices_get(row))

@@ -17,6 +17,18 @@ def register(app: typer.Typer) -> None:
     app.command()(gc)
 
 
+def grace_of(older_than: str) -> timedelta:
+    """The time that somebody wrote as `30d`.
+
+    Raises:
+        FactoryError: it is none.
+    """
+    parsed = re.fullmatch(r"(\d{1,5})([hdw])", older_than)
+    if parsed is None:
+        raise FactoryError(f"--older-than {older_than}: give a number with h, d or w, as in 30d")
+    return timedelta(**{_UNITS[parsed[2]]: int(parsed[1])})
+
+
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     older_than: Annotated[str, typer.Option(help="Grace period: hours, days or weeks, as in 12h, 30d, 4w.")] = "30d",
@@ -27,10 +39,7 @@ def gc(
     from flows.factory import open_factory
     from flows.gc import unreachable
 
-    parsed = re.fullmatch(r"(\d{1,5})([hdw])", older_than)
-    if parsed is None:
-        raise FactoryError(f"--older-than {older_than}: give a number with h, d or w, as in 30d")
-    grace = timedelta(**{_UNITS[parsed[2]]: int(parsed[1])})
+    grace = grace_of(older_than)
     factory = open_factory(home)
     with factory.workspace.lock():
         found = [(entry, entry.megabytes) for entry in unreachable(factory, grace)]

@@ -132,10 +132,12 @@ def signed_bytes(name: str, signed: Signed, signers: Sequence[CryptoSigner], del
         FactoryError: the keys are not those that the delegator names.
     """
     metadata = Metadata(signed)
+    content = metadata.signed_bytes
     for signer in signers:
-        metadata.sign(signer, append=True)
+        signature = signer.sign(content)
+        metadata.signatures[signature.keyid] = signature
     try:
-        delegator.verify_delegate(name, metadata.signed_bytes, metadata.signatures)
+        delegator.verify_delegate(name, content, metadata.signatures)
     except RepositoryError:
         raise FactoryError(
             f"the key for {name} is not the one that this channel names; bring the keys of the workspace that "

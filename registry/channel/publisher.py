@@ -1,7 +1,8 @@
 """Publishing what the ledger decided: packages, pointers to them, and the ledger's heads, in one signed step.
 
 A feature's role lists what is in production, or rolled out, for each base release, and nothing else: a version that was
-taken out is no longer signed for, though its files stay. Base releases stay listed: a device may need an earlier one.
+taken out is no longer signed for, though its files stay until `pruning.py` removes them. Base releases stay listed: a
+device may need an earlier one.
 """
 
 import json
@@ -17,7 +18,6 @@ from adapters.device.base_package import MANIFEST, make_manifest
 from adapters.device.channel_layout import (
     BASE,
     POINTER,
-    TARGETS,
     Pointer,
     Rollout,
     folder_of,
@@ -30,7 +30,7 @@ from infra.errors import CheckFailed, FactoryError
 from registry.chain import Head
 from registry.channel.keys import Keys
 from registry.channel.metadata import State
-from registry.channel.repository import Draft, Repository
+from registry.channel.repository import Draft, Repository, target_key
 from registry.channel.stores import Store
 from registry.decisions import Row
 
@@ -140,8 +140,7 @@ class Channel:
 
     def _add(self, info: TargetFile, path: Path) -> bool:
         """Bring a file to the store under a name that carries its content; nothing names it yet."""
-        key = f"{TARGETS}/{info.get_prefixed_paths()[0]}"
-        return self.repository.store.add_file(key, path, info.hashes["sha256"])
+        return self.repository.store.add_file(target_key(info), path, info.hashes["sha256"])
 
     def _point(self, draft: Draft, state: State, pointer: Pointer, infos: Mapping[str, TargetFile]) -> None:
         name = role_name(pointer.feature)

@@ -57,6 +57,11 @@ class Draft:
     keys: set[str] = field(default_factory=set)
 
 
+def target_key(info: TargetFile) -> str:
+    """Where a target lies in the store: under a name that carries its content."""
+    return f"{TARGETS}/{info.get_prefixed_paths()[0]}"
+
+
 class Repository:
     """The repository in a store, signed with the keys of a folder. `now` is the clock."""
 
@@ -112,7 +117,7 @@ class Repository:
         Raises:
             FactoryError: it is missing or was changed.
         """
-        key = f"{TARGETS}/{info.get_prefixed_paths()[0]}"
+        key = target_key(info)
         found = self.store.read(key)
         if found is None:
             raise damaged(f"{self.store.place}/{key}", "it is missing")
@@ -122,7 +127,7 @@ class Repository:
             raise damaged(f"{self.store.place}/{key}", error) from None
         return found.content
 
-    def commit(self, change: Callable[[Draft, State], None]) -> State:
+    def commit(self, change: Callable[[Draft, State], None]) -> None:
         """Publish a change in one step; `change` is called again if somebody else was first. No change writes nothing.
 
         Raises:
@@ -134,10 +139,8 @@ class Repository:
             draft = Draft(state.heads)
             change(draft, state)
             idle = not draft.targets and not draft.renew and not draft.keys and draft.heads == state.heads
-            if state.tag is not None and idle:
-                return state
-            if self._write(state, draft):
-                return self.published()
+            if (state.tag is not None and idle) or self._write(state, draft):
+                return
         raise CheckFailed(f"{self.store.place}: others publish there all the time; try again")
 
     def publish_root(self, root: Root) -> None:

@@ -3,12 +3,13 @@
 Source: Amazon S3, "conditional writes" (If-None-Match, If-Match). Large files go up in parts.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from infra.s3 import error_code, open_client, s3_errors
-from registry.channel.stores import Found, checked_key
+from registry.channel.stores import Found, Stored, checked_key
 
 _MISSING = ("NoSuchKey", "404")
 # 412: another condition holds; 409: another writer is at it.
@@ -73,6 +74,20 @@ class S3Store:
                 Config=TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES),
             )
         return True
+
+    def files(self) -> Iterator[Stored]:
+        """See `Store`."""
+        with s3_errors(self.place):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    key = entry["Key"].removeprefix(self._prefix)
+                    yield Stored(key, int(entry["Size"]), entry["LastModified"])
+
+    def remove(self, key: str) -> None:
+        """See `Store`."""
+        with s3_errors(self.place):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
     def _has(self, key: str, size: int, sha256: str) -> bool:
         from botocore.exceptions import ClientError

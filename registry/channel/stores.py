@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,15 @@ class Found:
 
     content: bytes
     tag: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file that lies in a store: its key, its size, and when it was written."""
+
+    key: str
+    bytes: int
+    written: datetime
 
 
 class Store(Protocol):
@@ -50,6 +60,14 @@ class Store(Protocol):
 
     def add_file(self, key: str, source: Path, sha256: str) -> bool:
         """Copy a file whose name carries its content, unless it is there already, and whole; says whether it did."""
+        ...
+
+    def files(self) -> Iterator[Stored]:
+        """Everything that lies there under a key, in no order."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Remove a file; one that is gone already is no error."""
         ...
 
 
@@ -103,6 +121,21 @@ class FolderStore:
         except OSError as error:
             raise _no(path, error) from None
         return True
+
+    def files(self) -> Iterator[Stored]:
+        """See `Store`. What a killed writer left half-made has no key, and is left out."""
+        for path in self._root.rglob("*"):
+            key = path.relative_to(self._root).as_posix()
+            if _KEY.fullmatch(key) and path.is_file():
+                found = path.stat()
+                yield Stored(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
+    def remove(self, key: str) -> None:
+        """See `Store`."""
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise _no(self._path(key), error) from None
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from adapters.device.client import Refused
 from flows.cli.main import app
-from flows.cli.rollout import share_of
+from flows.cli.output import share_of
 from flows.cli.run import keep_signed
 from flows.factory import open_factory
 from infra.errors import FactoryError
@@ -45,6 +45,15 @@ def test_show_refresh_and_show_again(shop: Workshop) -> None:
     assert json.loads(run("channel", "refresh", "--json")) == {"signed": ["snapshot", "timestamp"], "warnings": []}
     assert json.loads(run("channel", "show", "--json"))["warnings"] == []
     assert "nothing is due" in run("channel", "refresh")
+
+
+def test_former_files_are_removed(shop: Workshop) -> None:
+    run("channel", "refresh")
+    assert "removed 0 files" in run("channel", "prune")
+    planned = json.loads(run("channel", "prune", "--older-than", "0h", "--dry-run", "--json"))
+    assert "snapshot.json" in {one["key"].split(".", 1)[1] for one in planned["files"]}
+    assert json.loads(run("channel", "prune", "--older-than", "0h", "--json")) == planned | {"removed": True}
+    assert "would remove 0 files" in run("channel", "prune", "--older-than", "0h", "--dry-run")
 
 
 def test_watching_keeps_the_channel_signed(shop: Workshop) -> None:

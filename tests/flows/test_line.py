@@ -165,12 +165,17 @@ def test_a_run_asks_and_another_person_approves(project: Path) -> None:
 
 
 def test_a_rollback_is_not_undone_by_the_next_run(project: Path) -> None:
-    factory(project, "rollback", "edit", "--reason", "users complain")
+    back = factory_json(project, "rollback", "edit", "--reason", "users complain")
+    assert (back["action"], back["version"], back["replaced"]) == ("roll back", 1, 2)
     assert states(project)["edit"] == "held"
     assert factory_json(project, "run")["outcomes"] == []
     (edit,) = [one for one in factory_json(project, "registry", "list") if one["feature"] == "edit"]
     assert edit["production"] == 1
-    factory(project, "release-hold", "edit", "--reason", "it was something else")
+    (released,) = factory_json(project, "release-hold", "edit", "--reason", "it was something else")
+    assert (released["action"], released["version"]) == ("release hold", 2)
+    assert states(project)["edit"] == "awaiting promotion"
+    staged = factory_json(project, "promote", "edit", "2", "--reason", "look", "--rollout", "5%", "--dry-run")
+    assert (staged["would_write"]["action"], staged["would_write"]["share"]) == ("rollout", 0.05)
     assert states(project)["edit"] == "awaiting promotion"
 
 
@@ -196,7 +201,9 @@ def test_a_version_that_failed_its_gates_is_not_built_again(project: Path) -> No
 
 def test_another_base_makes_every_feature_stale(project: Path) -> None:
     make_tiny_base(project / "other", seed=1)
+    stored = _stored(project)
     asked = factory_json(project, "plan", "--if-base", str(project / "other"))
+    assert _stored(project) == stored, "asking builds nothing"
     assert asked["base"]["state"] == "stale"
     assert {one["feature"]: one["state"] for one in asked["features"]} == dict.fromkeys(FEATURES, "stale")
     assert min(one["cost_seconds"] for one in (asked["base"], *asked["features"])) > 0
@@ -236,6 +243,11 @@ def test_a_budget_is_explored_and_then_kept(project: Path) -> None:
     assert factory_json(project, "plan")["base"]["state"] == "fresh"
     (change,) = [one for one in factory_json(project, "base", "diff", "2", "3")["recipe"] if "per_weight" in one["key"]]
     assert change == {"key": "palettization.bits_per_weight", "old": "None", "new": "3.7"}
+
+
+def _stored(project: Path) -> list[Path]:
+    """What lies in the store and among the base models."""
+    return sorted(path for folder in ("store", "bases") for path in (project / ".factory" / folder).glob("*/*"))
 
 
 def _stage_file(project: Path, feature: str, name: str) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,18 @@ def test_a_file_moves_only_from_the_state_that_was_read(client: Any) -> None:
     # A try whose answer was lost is repeated by boto3, and finds its own file.
     assert store.put("metadata/a.json", b"2", found.tag)
     assert not store.put("metadata/b.json", b"1", found.tag)
+
+
+def test_files_are_listed_and_removed(client: Any) -> None:
+    store = S3Store(PUBLIC_BUCKET, "listed")
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    for name in ("metadata/a.json", "targets/b/c"):
+        store.put(name, name.encode(), None)
+    assert {(one.key, one.bytes) for one in store.files()} == {("metadata/a.json", 15), ("targets/b/c", 11)}
+    assert all(one.written > before for one in store.files())
+    store.remove("targets/b/c")
+    store.remove("targets/b/c")
+    assert [one.key for one in store.files()] == ["metadata/a.json"]
 
 
 def test_a_large_file_goes_up_in_parts_once(client: Any, tmp_path: Path) -> None:

@@ -48,3 +48,16 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
     message = str(caught.value)
     for part in ("'mine' is in", "'base' is reserved", "feature: String should match", "no such recipe"):
         assert part in message
+
+
+def test_one_feature_is_opened_without_the_others(tmp_path: Path) -> None:
+    """A colleague's broken recipe must not hold up a rollback."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "recipe.yaml").write_text("feature: [", "utf-8")
+    folders = [broken, _feature(tmp_path / "mine")]
+    assert list(find_features(folders, shipped=False, only="mine")) == ["mine"]
+    with pytest.raises(FactoryError, match="not YAML"):
+        find_features(folders, shipped=False)
+    with pytest.raises(FactoryError, match="'mine' is in"):
+        find_features([*folders, _feature(tmp_path / "again/mine")], shipped=False, only="mine")

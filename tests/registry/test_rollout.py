@@ -8,8 +8,8 @@ from adapters.device.client import Device
 from infra.errors import CheckFailed, FactoryError
 from registry import decisions, rollout
 from registry.plan import plan_feature
-from registry.projection import repair
-from registry.promotion import promote, release_hold
+from registry.projection import repair, verify
+from registry.promotion import approve, promote, release_hold
 from tests.registry.conftest import Place
 from tests.registry.samples import ACTOR, make_lineage
 
@@ -101,14 +101,54 @@ def test_it_is_checked_like_a_promotion(place: Place, release: str) -> None:
         rollout.start(place.registry, FEATURE, 1, 0.05, **WHO)
     with pytest.raises(FactoryError, match="above 0% and below 100%"):
         rollout.start(place.registry, FEATURE, 2, 1.0, **WHO)
-    with pytest.raises(CheckFailed, match="asks for a second person"):
-        rollout.start(place.registry, FEATURE, 2, 0.05, approval_days=7, **WHO)
     with pytest.raises(FactoryError, match="nothing is being rolled out"):
         rollout.step(place.registry, FEATURE, 0.5, **WHO)
     assert [row.action for row in place.registry.ledger.rows(FEATURE)] == ["promote"]
     row = rollout.start(place.registry, FEATURE, 3, 0.05, force=True, **WHO)
     assert row.overruled == ("better_than_baseline",)
     assert rollout.step(place.registry, FEATURE, 1, **WHO).overruled == ("better_than_baseline",)
+
+
+def test_it_waits_for_a_second_person_where_the_recipe_asks_for_one(place: Place, release: str) -> None:
+    """What is approved is the version, for the share that was asked for; the steps after it need nobody else."""
+    asked = rollout.start(place.registry, FEATURE, 2, 0.05, approval_days=7, **WHO)
+    assert (asked.action, asked.share) == ("request", 0.05)
+    assert rollout.start(place.registry, FEATURE, 2, 0.05, approval_days=7, **WHO) == asked, (
+        "asking again is asking once"
+    )
+    assert decisions.staged(place.registry.ledger.rows(FEATURE), release) is None
+    more = rollout.start(place.registry, FEATURE, 2, 0.3, approval_days=7, **WHO)
+    with pytest.raises(CheckFailed, match="cannot approve it"):
+        approve(place.registry, FEATURE, 2, approval_days=7, **WHO)
+    row = approve(place.registry, FEATURE, 2, approval_days=7, actor="ben", reason="read it")
+    assert (row.action, row.share, row.reason) == ("rollout", 0.3, f"test (asked by {ACTOR} in decision {more.number})")
+    early, late = ids(place, release)
+    assert (version_on(place, early, release), version_on(place, late, release)) == (2, 1)
+    assert rollout.step(place.registry, FEATURE, 1, **WHO).action == "promote"
+    actions = [one.action for one in place.registry.ledger.rows(FEATURE)]
+    assert actions == ["promote", "request", "request", "approve", "rollout", "promote"]
+    assert verify(place.registry) == []
+
+
+def test_an_approval_finds_no_room_if_another_version_is_rolled_out_by_then(place: Place, release: str) -> None:
+    place.version((release, place.folder / "releases/one"), "three")
+    rollout.start(place.registry, FEATURE, 3, 0.1, approval_days=7, **WHO)
+    rollout.start(place.registry, FEATURE, 2, 0.1, **WHO)
+    with pytest.raises(FactoryError, match="2 is being rolled out"):
+        approve(place.registry, FEATURE, 3, approval_days=7, actor="ben", reason="read it")
+
+
+def test_a_dry_run_says_what_would_start_and_writes_nothing(place: Place, release: str) -> None:
+    found = rollout.propose(place.registry, FEATURE, 2, 0.05, **WHO)
+    assert found.decision is not None and found.stands is None
+    assert (found.decision.action, found.decision.share, found.decision.replaced) == ("rollout", 0.05, None)
+    asked = rollout.propose(place.registry, FEATURE, 2, 0.05, approval_days=7, **WHO).decision
+    assert asked is not None and (asked.action, asked.share) == ("request", 0.05)
+    with pytest.raises(FactoryError, match="in production already"):
+        rollout.propose(place.registry, FEATURE, 1, 0.05, **WHO)
+    assert [row.action for row in place.registry.ledger.rows(FEATURE)] == ["promote"]
+    row = rollout.start(place.registry, FEATURE, 2, 0.05, **WHO)
+    assert all(getattr(row, name) == value for name, value in found.decision.model_dump().items())
 
 
 def test_the_first_version_of_a_feature_is_promoted(place: Place) -> None:
