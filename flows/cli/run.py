@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
 
 if TYPE_CHECKING:
     from flows.factory import Factory
@@ -109,12 +109,14 @@ def run(
 
 def run_once(factory: "Factory", features: list[str], promote: bool, json: bool) -> int:
     """One run under the workspace's lock; returns the exit code."""
+    from flows.events import changing
     from flows.planning import make_plan
     from registry.projection import repair
 
     started = time.monotonic()
-    with factory.workspace.lock():
-        repair(factory.registry)  # a killed command may have left a decision that is not carried out
+    with changing(factory, "run", features=list(factory.features)):
+        with factory.workspace.lock("decisions", PATIENCE):
+            repair(factory.registry)  # a killed command may have left a decision that is not carried out
         found = make_plan(factory, features)
         outcomes: list[dict[str, Any]] = []
         if found.needs_work(promote):
@@ -223,5 +225,5 @@ def keep_signed(factory: "Factory") -> set[str]:
     repository = factory.channel().repository
     if repository.state() is None:
         return set()
-    with factory.workspace.lock():
+    with factory.workspace.lock("decisions", PATIENCE):
         return set(upkeep.refresh(repository).warnings)
