@@ -71,14 +71,20 @@ def take(factory: Factory, headers: Mapping[str, str], body: bytes) -> None:
     now = time.time()
     if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
         raise Refused(401, "webhook-timestamp is more than five minutes off; check both clocks")
-    if not outbox_of(factory).is_new_request(request, now, 2 * TOLERANCE_SECONDS):
-        raise Refused(409, f"webhook-id {request} was taken already")
     try:
         post = Post.model_validate_json(body)
     except ValidationError as error:
-        raise Refused(422, f"{error.errors()[0]['msg']}; post {{}} or {{\"base\": SOURCE}}") from None
-    if post.base is not None:
-        announce_base(factory, _checked(factory, post.base))
+        raise Refused(422, f'{error.errors()[0]["msg"]}; post {{}} or {{"base": SOURCE}}') from None
+    base = _checked(factory, post.base) if post.base is not None else None
+    outbox = outbox_of(factory)
+    if not outbox.is_new_request(request, now, 2 * TOLERANCE_SECONDS):
+        raise Refused(409, f"webhook-id {request} was taken already")
+    if base is not None:
+        try:
+            announce_base(factory, base)
+        except FactoryError:
+            outbox.forget_request(request)  # whoever sent it will send it again
+            raise
 
 
 def _checked(factory: Factory, source: str) -> str:

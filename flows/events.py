@@ -78,6 +78,12 @@ def changing(factory: Factory, part: str, seconds: float = 0.0, features: Sequen
     send(factory)
 
 
+def announce(factory: Factory) -> None:
+    """Notice whatever has changed, and send what waits."""
+    observe(factory, list(factory.features))
+    send(factory)
+
+
 def observe(factory: Factory, features: Sequence[str]) -> list[Event]:
     """Notice what has changed since anybody last looked: decisions, and inputs of `features`; returns what is new.
 

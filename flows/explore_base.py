@@ -19,10 +19,10 @@ PAGE = "tradeoff.html"
 
 
 @flow(name="explore-base", validate_parameters=False)
-def explore_base(home: str, profile: str, source: str | None) -> dict[str, Any]:
+def explore_base(home: str | None, profile: str | None, source: str | None) -> dict[str, Any]:
     """Returns the content of `tradeoff.json`, and under `page` the path of the page in MLflow's artifacts."""
     factory = open_factory(home, profile)
-    watch = Stopwatch(home, "base", {})
+    watch = Stopwatch(str(factory.workspace.root), "base", {})
     base = fetch(factory, source)
     folder = factory.workspace.base_folder(base.digest)
     stages = exploration_stages(

@@ -94,6 +94,11 @@ class Outbox:
             done = connection.execute("INSERT OR IGNORE INTO requests VALUES (?, ?)", (request, now))
             return done.rowcount == 1
 
+    def forget_request(self, request: str) -> None:
+        """A request that was remembered may come again."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM requests WHERE id = ?", (request,))
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)) as connection:

@@ -8,7 +8,7 @@ class FactoryError(Exception):
 
 
 class Unavailable(FactoryError):
-    """Something is not there now and may be later: a server that is away, room on a disk. The same again may succeed."""
+    """Something is not there now and may be later: a server that is away, room on a disk. Trying again may help."""
 
 
 class CheckFailed(FactoryError):
