@@ -73,9 +73,11 @@ def enter(made: Sequence[RunnerDeployment], pool: str | None, builds: int | None
         if pool:
             _make_pool(client, pool, builds)
         ids = {str(one.entrypoint): one.apply() for one in made}
+        wakes = ids[_RECONCILE]
+        assert isinstance(wakes, UUID)
         automations = [
-            _run(ids[_RECONCILE], "factory: a change wakes the plan", [PREFIX + name for name in WAKING]),
-            _run(ids[_RECONCILE], "factory: a run that died wakes the plan", ["prefect.flow-run.Crashed"]),
+            _run(wakes, "factory: a change wakes the plan", [PREFIX + name for name in WAKING]),
+            _run(wakes, "factory: a run that died wakes the plan", ["prefect.flow-run.Crashed"]),
         ]
         if notify_url:
             automations.append(_tell(notify_url))
