@@ -141,7 +141,7 @@ def api(status: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             """The client asks for a token, which a server may not have."""
-            self.answer(422)
+            self.answer(404)
 
         def do_POST(self) -> None:
             got.extend(json.loads(self.rfile.read(int(self.headers["content-length"]))))
