@@ -23,7 +23,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
-from flows.events import PREFIX, TOLD, WAKING
+from flows.events import PREFIX, TOLD
 
 PREFECT_YAML = Path(__file__).with_name("prefect.yaml")
 QUIET = timedelta(seconds=10)
@@ -76,7 +76,7 @@ def enter(made: Sequence[RunnerDeployment], pool: str | None, builds: int | None
         wakes = ids[_RECONCILE]
         assert isinstance(wakes, UUID)
         automations = [
-            _run(wakes, "factory: a change wakes the plan", [PREFIX + name for name in WAKING]),
+            _run(wakes, "factory: a change wakes the plan", [f"{PREFIX}*"]),
             _run(wakes, "factory: a run that died wakes the plan", ["prefect.flow-run.Crashed"]),
         ]
         if notify_url:

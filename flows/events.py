@@ -37,19 +37,6 @@ _ACTIONS = {
     "release hold": "released",
     "rollout": "rolled-out",
 }
-DECISIONS = tuple(f"adapter.{name}" for name in _ACTIONS.values())
-# What wakes the plan. A promotion is among them: others' verdicts may be due to be reached anew.
-WAKING = (
-    BASE_MODEL_CHANGED,
-    "base-release.registered",
-    "dataset.versioned",
-    "recipe.changed",
-    "evaluation.changed",
-    "adapter.approved",
-    "adapter.promoted",
-    "adapter.rolled-back",
-    "adapter.released",
-)
 # What people are told of.
 TOLD = ("adapter.requested", "adapter.promoted", "adapter.rejected", "adapter.rolled-back", "base-release.registered")
 _SEND_SECONDS = 5.0

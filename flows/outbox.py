@@ -55,12 +55,15 @@ class Outbox:
         self._path = path
 
     def observe(self, marks: Mapping[str, str], tell: Tell) -> list[Event]:
-        """Keep the marks, and what `tell` says about each that is new or differs; returns what was told."""
+        """Keep the marks, and what `tell` says about each that is new or differs; returns what was told.
+
+        A mark that is a number only grows: who read it long ago changes nothing.
+        """
         told: list[Event] = []
         with self._transaction() as connection:
             for key, mark in marks.items():
                 former = _mark(connection, key)
-                if former != mark:
+                if former != mark and not _is_older(mark, former):
                     told += tell(key, former, mark)
                     connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (key, mark))
             _add(connection, told)
@@ -115,6 +118,10 @@ class Outbox:
 def _mark(connection: sqlite3.Connection, key: str) -> str | None:
     found = connection.execute("SELECT mark FROM marks WHERE key = ?", (key,)).fetchone()
     return str(found[0]) if found else None
+
+
+def _is_older(mark: str, former: str | None) -> bool:
+    return former is not None and mark.isdecimal() and former.isdecimal() and int(mark) < int(former)
 
 
 def _add(connection: sqlite3.Connection, events: Sequence[Event]) -> None:

@@ -41,8 +41,9 @@ DEPLOYMENT = "factory"
 # How long a run may need from a worker to its process, and from there to its part of the workspace, before it counts as
 # dead.
 _GRACE = {StateType.PENDING: timedelta(seconds=120), StateType.RUNNING: timedelta(seconds=20)}
-# Runs of the same inputs that died, after which a person must look.
+# Runs of the same inputs within a day that died, or ended and changed nothing, after which a person must look.
 _ATTEMPTS = 5
+_FRUITLESS = (StateType.CRASHED, StateType.COMPLETED)
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
 
 
@@ -113,8 +114,9 @@ def start(factory: Factory, client: SyncPrefectClient, work: Work) -> bool:
     tried = client.read_flow_runs(
         deployment_filter=of_flow, flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=work.tags))
     )
-    if sum(run.state_type == StateType.CRASHED for run in tried) >= _ATTEMPTS:
-        console.print(f"  {work.subject}: {_ATTEMPTS} runs died over these inputs; look at Prefect's pages")
+    day = datetime.now(UTC) - timedelta(days=1)
+    if sum(run.state_type in _FRUITLESS and (run.start_time or day) > day for run in tried) >= _ATTEMPTS:
+        console.print(f"  {work.subject}: {_ATTEMPTS} runs over these inputs led to nothing; look at Prefect's pages")
         return False
     # Of two who ask at once, both get the same run.
     client.create_flow_run_from_deployment(

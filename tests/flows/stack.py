@@ -54,7 +54,8 @@ class Stack:
         for name in ("s3", "postgres"):
             self._exit.enter_context(self.programs[name].running())
         _make_databases(url, "ledger", "mlflow", "prefect")
-        self.ledger_url = url.replace("/postgres", "/ledger")
+        server, _, _ = url.rpartition("/")
+        self.ledger_url = f"{server}/ledger"
         prefect, mlflow, self._port = free_ports(3)
         self.api, mlflow_url = f"http://127.0.0.1:{prefect}/api", f"http://127.0.0.1:{mlflow}"
         hook = self._exit.enter_context(_webhook(self.told))
@@ -68,7 +69,7 @@ class Stack:
             "PREFECT_HOME": str(self._folder / "prefect"),
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_API_DATABASE_CONNECTION_URL": url.replace("psycopg", "asyncpg").replace("/postgres", "/prefect"),
+            "PREFECT_API_DATABASE_CONNECTION_URL": f"{server.replace('psycopg', 'asyncpg')}/prefect",
             "FACTORY_LEDGER_URL": self.ledger_url,
             "FACTORY_MLFLOW_URI": mlflow_url,
             "FACTORY_CHANNEL": f"s3://{PUBLIC_BUCKET}/channel",
@@ -79,7 +80,7 @@ class Stack:
         client = self.s3_client()
         for bucket in (PUBLIC_BUCKET, "artifacts", "bases"):
             client.create_bucket(Bucket=bucket)
-        store = url.replace("/postgres", "/mlflow")
+        store = f"{server}/mlflow"
         options = ["--backend-store-uri", store, "--artifacts-destination", "s3://artifacts", "--workers", "1"]
         self._run("prefect", ["prefect", "server", "start", "--port", str(prefect)], f"{self.api}/health")
         self._run("mlflow", ["mlflow", "server", *options, "--port", str(mlflow)], f"{mlflow_url}/health")

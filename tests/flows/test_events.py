@@ -20,7 +20,7 @@ from infra.settings import Settings
 from registry.decisions import Action, Decision
 from tests.flows.line import make_feature, read_rows, write_rows
 
-MARKS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("123")), max_size=30)
+MARKS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=30)
 
 
 def tell(key: str, former: str | None, mark: str) -> list[Event]:
@@ -42,6 +42,13 @@ def test_each_change_is_told_once(tmp_path_factory: pytest.TempPathFactory, look
     told = [(one.event.subject, one.event.facts["old"], one.event.facts["new"]) for one in waiting]
     assert told == expected
     assert len({one.id for one in waiting}) == len(waiting)
+
+
+def test_who_read_a_number_long_ago_changes_nothing(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "events.db")
+    told = [len(outbox.observe({"ledger a": mark}, tell)) for mark in ("5", "10", "9", "10", "11")]
+    assert told == [1, 1, 0, 0, 1]
+    assert outbox.mark("ledger a") == "11"
 
 
 def test_what_cannot_be_told_was_not_seen(tmp_path: Path) -> None:
