@@ -1,8 +1,8 @@
 """What orchestration costs: the time of a retrain that is no stage's own work, and a run that has nothing to do.
 
 In a new workspace, with the settings of the folder that it is started in: the base release is made first and not
-counted; then `factory run FEATURE` of the first feature is timed from outside, from the start of its process to its end:
-interpreter and imports, Prefect's own server, reading inputs, keys and digests, DVC, MLflow, ledger, channel. What the
+counted; then `factory run FEATURE` of the first feature is timed from outside, from the start of its process to its
+end: interpreter and imports, Prefect's own server, inputs, keys and digests, DVC, MLflow, ledger, channel. What the
 outcome names as stages' seconds is taken off. Then the same command once more, from a cold start.
 """
 
