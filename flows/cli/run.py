@@ -113,7 +113,7 @@ def run_once(factory: "Factory", features: list[str], promote: bool, json: bool)
     from registry.projection import repair
 
     started = time.monotonic()
-    with changing(factory, "run", features=list(factory.features)):
+    with changing(factory, "run"):
         with factory.workspace.lock("decisions", PATIENCE):
             repair(factory.registry)  # a killed command may have left a decision that is not carried out
         found = make_plan(factory, features)
