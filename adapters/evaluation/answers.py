@@ -38,7 +38,7 @@ class Question(NamedTuple):
 
 
 class AnswerBook:
-    """The answers of one model, by question. Several processes may write to the folder: each file is whole, or not there."""
+    """The answers of one model, by question. Several processes may write to the folder: its files are whole."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
