@@ -17,6 +17,7 @@ from flows.job import Job, Release
 from infra.canonical import digest_file
 from infra.dvc_data import DataRepo
 from infra.errors import FactoryError
+from infra.libraries import quieten
 from infra.run_notes import RunNotes
 from infra.settings import Settings, load_settings
 from infra.workspace import KnownBase, Workspace
@@ -295,4 +296,5 @@ class Factory:
 
 def open_factory(home: str | Path | None = None, profile: str | None = None) -> Factory:
     """The factory in a workspace; what the arguments leave open is read from settings."""
+    quieten()
     return Factory(load_settings(home=home, profile=profile))

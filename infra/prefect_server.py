@@ -6,8 +6,13 @@ from pathlib import Path
 _INIT = 1
 
 
+def server_url() -> str:
+    """The API of the Prefect server that is set, "" if none is: then a run starts one of its own."""
+    return os.environ.get("PREFECT_API_URL", "")
+
+
 def configure_prefect(home: Path) -> None:
-    """Set what Prefect reads from the environment; call it before Prefect is imported, under the workspace's lock.
+    """Set what Prefect reads from the environment; call it before Prefect is imported, as the one run of a workspace.
 
     The ephemeral server's own services log harmless tracebacks when they are stopped in the middle of a flush, which is
     what the end of a command looks like to them, so only what is critical is shown.

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from infra.canonical import canonical_json, digest, digest_folder
-from infra.errors import FactoryError
+from infra.errors import Unavailable
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -103,7 +103,7 @@ class Store:
         Raises whatever `stage.build` raises; the store is then as it was, but for the stage's scratch folder.
 
         Raises:
-            FactoryError: the disk is full.
+            Unavailable: the disk is full.
         """
         making = self.root / "making" / f"{stage.name}-{stage.key}"
         making.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ class Store:
             except OSError as error:
                 if error.errno not in _DISK_FULL:
                     raise
-                raise FactoryError(
+                raise Unavailable(
                     f"{self.root}: {error.strerror} while {stage.name} was built; make room and run again, "
                     "finished parts are kept"
                 ) from error

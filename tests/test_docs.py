@@ -32,6 +32,7 @@ DOCUMENTS = (
     "docs/package-format.md",
     "docs/production.md",
     "docs/security.md",
+    "docs/triggers.md",
     "docs/words.md",
     "README.md",
     "docs/base.md",  # after the others: another base leaves nothing to roll back to

@@ -41,7 +41,7 @@ def release(
         _keep_target(bpw)
         factory = open_factory(home, profile)
     started = time.monotonic()
-    with factory.workspace.lock():
+    with factory.workspace.lock("run"):
         configure_prefect(factory.workspace.prefect)
         from flows.release_base import release_base
 
@@ -109,7 +109,7 @@ def explore(
     from infra.prefect_server import configure_prefect
 
     factory = open_factory(home, profile)
-    with factory.workspace.lock():
+    with factory.workspace.lock("run"):
         configure_prefect(factory.workspace.prefect)
         from flows.explore_base import explore_base
 

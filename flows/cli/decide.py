@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say, share_of, short
+from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, share_of, short
 
 if TYPE_CHECKING:
     from registry.decisions import Row
@@ -34,6 +34,7 @@ def promote(
     home: Home = None,
 ) -> None:
     """Put a version in production: ledger row, alias, package in the channel."""
+    from flows.events import changing
     from flows.factory import open_factory
     from registry import promotion
     from registry import rollout as rollouts
@@ -50,7 +51,7 @@ def promote(
             proposal = rollouts.propose(factory.registry, feature, version, share, **checks)
         _say_what_would_happen(factory.registry, proposal, json)
         return
-    with factory.workspace.lock():
+    with changing(factory, "decisions", PATIENCE):
         if share is None:
             row = promotion.promote(factory.registry, feature, version, **checks)
         else:
@@ -106,17 +107,23 @@ def _say_what_would_happen(registry: "Registry", proposal: "Proposal", json: boo
 
 def approve(feature: FeatureName, version: Version, reason: Reason, json: AsJson = False, home: Home = None) -> None:
     """Agree to somebody else's promotion of a feature whose recipe asks for a second person."""
+    from flows.events import changing
     from flows.factory import open_factory
+    from infra.prefect_server import server_url
     from registry import promotion
 
     factory = open_factory(home)
     days = factory.feature(feature).recipe.promotion.request_days
-    with factory.workspace.lock():
-        row = promotion.approve(
-            factory.registry, feature, version, actor=factory.actor, reason=reason, approval_days=days
-        )
+    decision: dict[str, Any] = {"actor": factory.actor, "reason": reason, "approval_days": days}
+    with changing(factory, "decisions", PATIENCE):
+        row = promotion.approve(factory.registry, feature, version, **decision)
+        if not server_url():
+            row = promotion.promote(factory.registry, feature, version, **decision)
     if json:
         print_json(row.model_dump(mode="json"))
+        return
+    if row.action == "approve":
+        say(f"{feature} {row.version} is approved (decision {row.number}); a run promotes it")
         return
     say(what_devices_get(row))
 
@@ -129,12 +136,13 @@ def rollback(
     home: Home = None,
 ) -> None:
     """Go back to the previous good version; what is taken out is held until `release-hold`."""
+    from flows.events import changing
     from flows.factory import open_factory
     from registry import promotion
 
     factory = open_factory(home)
     factory.feature(feature)
-    with factory.workspace.lock():
+    with changing(factory, "decisions", PATIENCE):
         row = promotion.rollback(factory.registry, feature, actor=factory.actor, reason=reason, to=to)
     if json:
         print_json(row.model_dump(mode="json"))
@@ -144,12 +152,13 @@ def rollback(
 
 def release_hold(feature: FeatureName, reason: Reason, json: AsJson = False, home: Home = None) -> None:
     """Let what a rollback took out be promoted again."""
+    from flows.events import changing
     from flows.factory import open_factory
     from registry import promotion
 
     factory = open_factory(home)
     factory.feature(feature)
-    with factory.workspace.lock():
+    with changing(factory, "decisions", PATIENCE):
         rows = promotion.release_hold(factory.registry, feature, actor=factory.actor, reason=reason)
     if json:
         print_json([row.model_dump(mode="json") for row in rows])

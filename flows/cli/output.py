@@ -12,6 +12,8 @@ import typer
 from infra.errors import FactoryError
 
 Home = Annotated[Path | None, typer.Option(help="Workspace folder (default: .factory, or FACTORY_HOME).")]
+# How many seconds a short command waits for another that holds what it needs.
+PATIENCE = 60.0
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")

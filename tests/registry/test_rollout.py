@@ -120,8 +120,12 @@ def test_it_waits_for_a_second_person_where_the_recipe_asks_for_one(place: Place
     more = rollout.start(place.registry, FEATURE, 2, 0.3, approval_days=7, **WHO)
     with pytest.raises(CheckFailed, match="cannot approve it"):
         approve(place.registry, FEATURE, 2, approval_days=7, **WHO)
-    row = approve(place.registry, FEATURE, 2, approval_days=7, actor="ben", reason="read it")
-    assert (row.action, row.share, row.reason) == ("rollout", 0.3, f"test (asked by {ACTOR} in decision {more.number})")
+    agreed = approve(place.registry, FEATURE, 2, approval_days=7, actor="ben", reason="read it")
+    assert (agreed.action, agreed.share) == ("approve", 0.3)
+    row = promote(place.registry, FEATURE, 2, approval_days=7, actor="run", reason="approved")
+    assert (row.action, row.share) == ("rollout", 0.3)
+    assert f"asked by {ACTOR} in decision {more.number}" in row.reason
+    assert f"approved by ben in decision {agreed.number}" in row.reason
     early, late = ids(place, release)
     assert (version_on(place, early, release), version_on(place, late, release)) == (2, 1)
     assert rollout.step(place.registry, FEATURE, 1, **WHO).action == "promote"
