@@ -1,4 +1,4 @@
-"""Prefect's settings for this process: its own ephemeral server in the workspace unless `PREFECT_API_URL` names one."""
+"""Prefect's settings for this process: an ephemeral server in the workspace unless settings name one, or one is up."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 _INIT = 1
 
 
-def configure_prefect(home: Path) -> None:
+def configure_prefect(home: Path, api_url: str = "") -> None:
     """Set what Prefect reads from the environment; call it before Prefect is imported, under the workspace's lock.
+
+    `api_url` is the server that settings name or that is up here.
 
     The ephemeral server's own services log harmless tracebacks when they are stopped in the middle of a flush, which is
     what the end of a command looks like to them, so only what is critical is shown.
@@ -21,6 +23,8 @@ def configure_prefect(home: Path) -> None:
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
     }
+    if api_url:
+        quiet["PREFECT_API_URL"] = api_url
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     end_orphaned_servers(Path(os.environ["PREFECT_HOME"]))

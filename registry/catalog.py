@@ -66,12 +66,12 @@ class RunContent:
 
 
 class Catalog:
-    """What is registered in the MLflow at `tracking_uri`; files go to `artifact_root` unless a server keeps them.
+    """What is registered in the MLflow at `tracking_uri`; files go to the URI `artifact_root`, or to where a server says.
 
     Nothing is imported or opened before the first call. All methods raise FactoryError for what MLflow refuses.
     """
 
-    def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
+    def __init__(self, tracking_uri: str, artifact_root: str) -> None:
         self._store = MlflowStore(tracking_uri, artifact_root)
 
     def log_run(self, experiment: str, name: str, content: RunContent) -> str:

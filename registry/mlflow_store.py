@@ -24,13 +24,13 @@ _PAGE = 1000
 
 
 class MlflowStore:
-    """The MLflow at `tracking_uri`; files go to `artifact_root` unless a server keeps them.
+    """The MLflow at `tracking_uri`; files go to the URI `artifact_root` unless a server keeps them.
 
     Connecting takes MLflow's import and start (2 s, 4 s on a new database) and happens at the first use. Every method
     raises FactoryError for what MLflow refuses or cannot reach.
     """
 
-    def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
+    def __init__(self, tracking_uri: str, artifact_root: str) -> None:
         self.tracking_uri = tracking_uri
         self._artifact_root = artifact_root
 
@@ -53,7 +53,7 @@ class MlflowStore:
             if found is not None:
                 return str(found.experiment_id)
             at_server = self.tracking_uri.startswith(("http://", "https://", "databricks"))
-            place = None if at_server else (self._artifact_root / name).resolve().as_uri()
+            place = None if at_server else f"{self._artifact_root}/{name}"
             return str(client.create_experiment(name, artifact_location=place))
 
     def find_run(self, experiment: str, tag: str, value: str) -> str | None:

@@ -42,7 +42,7 @@ def release(
         factory = open_factory(home, profile)
     started = time.monotonic()
     with factory.workspace.lock():
-        configure_prefect(factory.workspace.prefect)
+        configure_prefect(factory.workspace.prefect, factory.prefect_api_url)
         from flows.release_base import release_base
 
         outcome = release_base(str(factory.workspace.root), factory.settings.profile, source)
@@ -110,7 +110,7 @@ def explore(
 
     factory = open_factory(home, profile)
     with factory.workspace.lock():
-        configure_prefect(factory.workspace.prefect)
+        configure_prefect(factory.workspace.prefect, factory.prefect_api_url)
         from flows.explore_base import explore_base
 
         found = explore_base(str(factory.workspace.root), factory.settings.profile, source)

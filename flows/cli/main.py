@@ -21,6 +21,7 @@ from flows.cli import (
     rollout,
     run,
     serve,
+    stack,
     upkeep,
 )
 from infra.errors import FactoryError
@@ -47,6 +48,7 @@ app.add_typer(device.app, name="device")
 rollout.register(app)
 bench.register(app)
 upkeep.register(app)
+stack.register(app)
 
 
 def main() -> None:

@@ -134,7 +134,7 @@ def _work(factory: "Factory", features: list[str], promote: bool) -> list[dict[s
     """Start Prefect, which takes seconds, now that there is work."""
     from infra.prefect_server import configure_prefect
 
-    configure_prefect(factory.workspace.prefect)
+    configure_prefect(factory.workspace.prefect, factory.prefect_api_url)
     from flows.run_plan import run_plan
 
     return run_plan(str(factory.workspace.root), factory.settings.profile, features, promote)
