@@ -4,6 +4,7 @@ A job holds what was read when the run started, so every key of the run speaks o
 a `Stage`; later ones take the folders of earlier ones.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -212,7 +213,10 @@ class Job:
         """What decides a system's answers, and the folder of those that it ever gave."""
         base = system.release.base_digest if system.adapter is None else system.release.key
         answering = {"base": base, "adapter": system.identity, "code": self.lineage.evaluation["code.generation"]}
-        return answering, self.books / digest(answering)
+        book = self.books / digest(answering)
+        if book.is_dir():
+            os.utime(book)  # somebody asks for it: `factory gc` leaves it
+        return answering, book
 
     def evaluation(
         self,

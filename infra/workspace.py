@@ -78,6 +78,10 @@ class Workspace:
         path = self._bases / "known.json"
         return [KnownBase(**entry) for entry in json.loads(path.read_text("utf-8"))] if path.is_file() else []
 
+    def half_fetched(self) -> list[Path]:
+        """Base models whose download was killed, or is under way."""
+        return sorted(self._bases.glob("fetching-*/"))
+
     def add_base(self, source: str, fetch: Callable[[Path], str]) -> KnownBase:
         """Fetch a base model with `fetch(folder) -> digest of its content` and keep it under that digest."""
         making = Path(tempfile.mkdtemp(dir=self._bases, prefix="fetching-"))

@@ -1,6 +1,5 @@
 """Supervised processes, with real ones: they come up in order, come back when killed, and leave nothing behind."""
 
-import os
 import signal
 import socket
 import sys
@@ -93,7 +92,7 @@ def test_a_service_that_does_not_start_takes_nothing_with_it(supervisor: Supervi
 def test_the_socket_is_for_its_owner_alone(supervisor: Supervisor) -> None:
     supervisor.start([[waiting("one")]], {})
     try:
-        assert os.stat(supervisor.folder / "supervisor.sock").st_mode & 0o077 == 0
+        assert (supervisor.folder / "supervisor.sock").stat().st_mode & 0o077 == 0
     finally:
         supervisor.stop()
 
