@@ -64,7 +64,7 @@ class Factory:
         """Runs and registered versions, in MLflow."""
         from registry.catalog import Catalog
 
-        return Catalog(self.tracking_uri, self.artifacts)
+        return Catalog(self.tracking_uri, self.artifacts, self.workspace.downloads)
 
     @property
     def tracking_uri(self) -> str:

@@ -29,11 +29,12 @@ def unreachable(factory: Factory, grace: timedelta) -> list[Entry]:
 
 
 def leftovers(factory: Factory, grace: timedelta) -> list[Path]:
-    """Folders that nothing was written to for `grace`: half-made or damaged outputs, scratch, half-fetched base models,
-    and the answers of models that nobody asked since then."""
+    """Folders that nothing was written to for `grace`: half-made or damaged outputs, scratch, half-fetched base models;
+    and what nobody asked for since then: models' answers, downloads of versions."""
     workspace = factory.workspace
     found = [*workspace.store.leftovers(), *workspace.store.scratch_folders(), *workspace.half_fetched()]
-    found += sorted(workspace.books.glob("*/"))  # their folder's time is that of the last use
+    for used in (workspace.books, workspace.downloads):  # their folders' times are those of the last use
+        found += sorted(used.glob("*/"))
     latest = time.time() - grace.total_seconds()
     return [folder for folder in found if max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) < latest]
 

@@ -1,9 +1,14 @@
 """Prefect's settings for this process: an ephemeral server in the workspace unless settings name one, or one is up."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from infra.errors import FactoryError
+
 _INIT = 1
+_UNREACHABLE = "Failed to reach API"
 
 
 def configure_prefect(home: Path, api_url: str = "") -> None:
@@ -28,6 +33,22 @@ def configure_prefect(home: Path, api_url: str = "") -> None:
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     end_orphaned_servers(Path(os.environ["PREFECT_HOME"]))
+
+
+@contextmanager
+def prefect_errors() -> Iterator[None]:
+    """What Prefect raises in the block where its server is away, as FactoryError; it has tried for a minute by then."""
+    import httpx
+
+    try:
+        yield
+    except (httpx.TransportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith(_UNREACHABLE):
+            raise
+        where = os.environ.get("PREFECT_API_URL", "this run's own")
+        raise FactoryError(
+            f"Prefect's server ({where}) is away: {error}; start it and run again, finished parts are kept"
+        ) from None
 
 
 def end_orphaned_servers(home: Path) -> None:

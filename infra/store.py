@@ -10,7 +10,6 @@ Notable choices:
 """
 
 import contextlib
-import errno
 import json
 import shutil
 import time
@@ -22,9 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from infra.canonical import canonical_json, digest, digest_folder
-from infra.errors import FactoryError
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from infra.errors import DISK_FULL, FactoryError
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class Store:
             try:
                 return self._build(stage, making)
             except OSError as error:
-                if error.errno not in _DISK_FULL:
+                if error.errno not in DISK_FULL:
                     raise
                 raise FactoryError(
                     f"{self.root}: {error.strerror} while {stage.name} was built; make room and run again, "

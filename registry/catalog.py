@@ -68,11 +68,13 @@ class RunContent:
 class Catalog:
     """What is registered in the MLflow at `tracking_uri`; files go to the URI `artifact_root`, or to where a server says.
 
+    What lies on another machine is fetched into the folder `downloads`, once.
+
     Nothing is imported or opened before the first call. All methods raise FactoryError for what MLflow refuses.
     """
 
-    def __init__(self, tracking_uri: str, artifact_root: str) -> None:
-        self._store = MlflowStore(tracking_uri, artifact_root)
+    def __init__(self, tracking_uri: str, artifact_root: str, downloads: Path) -> None:
+        self._store = MlflowStore(tracking_uri, artifact_root, downloads)
 
     def log_run(self, experiment: str, name: str, content: RunContent) -> str:
         """Record one finished run under an experiment and return its id."""

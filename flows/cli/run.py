@@ -132,12 +132,15 @@ def run_once(factory: "Factory", features: list[str], promote: bool, json: bool)
 
 def _work(factory: "Factory", features: list[str], promote: bool) -> list[dict[str, Any]]:
     """Start Prefect, which takes seconds, now that there is work."""
-    from infra.prefect_server import configure_prefect
+    from infra.prefect_server import configure_prefect, prefect_errors
+    from infra.s3 import be_patient
 
+    be_patient()
     configure_prefect(factory.workspace.prefect, factory.prefect_api_url)
     from flows.run_plan import run_plan
 
-    return run_plan(str(factory.workspace.root), factory.settings.profile, features, promote)
+    with prefect_errors():
+        return run_plan(str(factory.workspace.root), factory.settings.profile, features, promote)
 
 
 def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Factory") -> None:

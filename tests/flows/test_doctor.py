@@ -1,4 +1,4 @@
-"""`factory doctor` in a workspace that is well, and in copies of it with one fault each, planted as it would come about."""
+"""`factory doctor` in a workspace that is well, and in copies of it with one fault each, as it would come about."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The files of infra/deploy, by the tools and schemas of those who will read them: hadolint, Compose, kustomize, Kubernetes."""
+"""The files of infra/deploy, by the tools and schemas of their readers: hadolint, Compose, kustomize, Kubernetes."""
 
 import json
 import re

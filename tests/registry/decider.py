@@ -119,7 +119,9 @@ def _serve(connection: Connection, folder: str, url: str) -> None:
     uri = f"sqlite:///{place / 'mlflow.db'}"
     channel = open_channel(place / "channel", place / "keys")
     registry = Registry(
-        Ledger(url or f"sqlite:///{place / 'ledger.db'}"), Catalog(uri, (place / "files").resolve().as_uri()), channel
+        Ledger(url or f"sqlite:///{place / 'ledger.db'}"),
+        Catalog(uri, (place / "files").resolve().as_uri(), place / "downloads"),
+        channel,
     )
     registry.catalog.releases()  # opens MLflow
     steps = _Steps(folder)
