@@ -66,7 +66,7 @@ class RunContent:
 
 
 class Catalog:
-    """What is registered in the MLflow at `tracking_uri`; files go to the URI `artifact_root`, or to where a server says.
+    """What is registered in the MLflow at `tracking_uri`; files go to the URI `artifact_root`, or where a server says.
 
     What lies on another machine is fetched into the folder `downloads`, once.
 

@@ -56,9 +56,9 @@ def _show(found: list[Status], json: bool) -> None:
     if not found:
         say("not up; `factory up` starts it")
         return
-    rows = [
-        [one.name, one.state.lower() if one.healthy else f"{one.state.lower()}, not well", one.pid, round(one.seconds)]
-        + [one.health, one.log]
-        for one in found
-    ]
+    rows = [[one.name, _state(one), one.pid, round(one.seconds), one.health, one.log] for one in found]
     print_table(["", "state", "process", "seconds", "health page", "log"], rows)
+
+
+def _state(one: Status) -> str:
+    return one.state.lower() if one.healthy else f"{one.state.lower()}, not well"

@@ -56,9 +56,8 @@ def gc(
         rows = [[name, len(some), round(sum(some), 1)] for name, some in sorted(sizes.items())]
         print_table(["stage", "outputs", "MB"], rows)
     total = sum(size for _, size in found)
-    say(
-        f"{'would remove' if dry_run else 'removed'} {len(found)} outputs, {total:.1f} MB, and {len(folders)} other folders"
-    )
+    removed = "would remove" if dry_run else "removed"
+    say(f"{removed} {len(found)} outputs, {total:.1f} MB, and {len(folders)} other folders")
 
 
 def doctor(json: AsJson = False, home: Home = None) -> None:
