@@ -31,7 +31,7 @@ def test_no_schedule_is_better_than_its_bounds(
 
 
 def test_a_schedule_by_hand() -> None:
-    """Two workers, three jobs of ten minutes at once, a publication of one: one waits for a worker, one to be published."""
+    """Two workers, three jobs of ten minutes, publications of one: one waits for a worker, one to be published."""
     found = simulate([(0, 10), (0, 10), (0, 10)], 2, 1)
     assert (found.minutes, sorted(found.latencies)) == (21, [11, 12, 21])
     assert (found.queue, found.publishing_queue) == (1, 1)

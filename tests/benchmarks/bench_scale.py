@@ -1,9 +1,9 @@
-"""Factories of 3, 300 and 3,000 features, simulated on measured stage times: how long, how long the queue, what it costs.
+"""Factories of 3, 300 and 3,000 features, simulated on measured stage times: hours, queues, cost.
 
 An event simulation of what workers do: a worker of two cores takes one feature at a time and does its stages one after
 the other; what is done waits its turn to be published, one at a time (ledger row, aliases, one signed step of the
 channel). The stage times are those of the shipped features and their base release on two cores, the time of a
-publication that at 1,000 features (docs/benchmarks.md). A factory's features are the three shipped ones, again and again.
+publication that at 1,000 features (docs/benchmarks.md). The features are the three shipped ones, again and again.
 
 Two situations: a new base makes everything stale at once, and a week in which each feature's data changes once, at a
 random time.
