@@ -23,7 +23,7 @@ def up(json: AsJson = False, home: Home = None) -> None:
     factory = open_factory(home)
     if not factory.stack.is_running():
         services = stack_services(factory)
-        console.print("  starting the servers: about half a minute", highlight=False)
+        console.print("  starting the servers", highlight=False)
         factory.stack.start(services, stack_environment(factory, services))
     _show(factory.stack.statuses(), json)
 
