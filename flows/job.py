@@ -4,7 +4,6 @@ A job holds what was read when the run started, so every key of the run speaks o
 a `Stage`; later ones take the folders of earlier ones.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from adapters.records import Quarantined, Record, digest_records, read_records
 from infra.canonical import canonical_json, digest, digest_file
 from infra.errors import CheckFailed
 from infra.store import Stage
+from infra.workspace import in_use
 
 if TYPE_CHECKING:
     from adapters.inference.types import TextGenerator
@@ -213,10 +213,7 @@ class Job:
         """What decides a system's answers, and the folder of those that it ever gave."""
         base = system.release.base_digest if system.adapter is None else system.release.key
         answering = {"base": base, "adapter": system.identity, "code": self.lineage.evaluation["code.generation"]}
-        book = self.books / digest(answering)
-        if book.is_dir():
-            os.utime(book)  # somebody asks for it: `factory gc` leaves it
-        return answering, book
+        return answering, in_use(self.books / digest(answering))
 
     def evaluation(
         self,

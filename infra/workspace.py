@@ -98,6 +98,13 @@ class Workspace:
         return known[-1]
 
 
+def in_use(folder: Path) -> Path:
+    """The folder, marked as used now if it is there: `factory gc` goes by that."""
+    if folder.is_dir():
+        os.utime(folder)
+    return folder
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from infra.canonical import digest
 from infra.errors import FactoryError
 from infra.s3 import s3_errors
+from infra.workspace import in_use
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -119,10 +120,9 @@ class MlflowStore:
 
     def fetch(self, uri: str) -> Path:
         """A local path with an artifact's content."""
-        kept = self._downloads / digest(uri)
+        kept = in_use(self._downloads / digest(uri))
         name = uri.rstrip("/").rsplit("/", 1)[-1]
         if (kept / name).exists():
-            os.utime(kept)  # somebody asks for it: `factory gc` leaves it
             return kept / name
         with self.client(), _errors_of(uri):
             from mlflow.artifacts import download_artifacts
