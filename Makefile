@@ -10,7 +10,7 @@ run: $(INSTALLED)
 	$(BIN)/factory run
 
 test: $(INSTALLED) check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not drill"
 
 test-all: $(INSTALLED) check
 	$(BIN)/pytest

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 
 from adapters.palettization.stages import exploration_stages
 from flows.factory import Factory, open_factory
 from flows.release_base import fetch
-from flows.tasks import Stopwatch
+from flows.tasks import HOUR, TASK, Stopwatch
 from infra.store import Built
 from registry.catalog import RunContent
 
@@ -20,10 +19,10 @@ PAGE = "tradeoff.html"
 
 
 @flow(name="explore-base", validate_parameters=False)
-def explore_base(home: str, profile: str, source: str | None) -> dict[str, Any]:
+def explore_base(home: str | None, profile: str | None, source: str | None) -> dict[str, Any]:
     """Returns the content of `tradeoff.json`, and under `page` the path of the page in MLflow's artifacts."""
     factory = open_factory(home, profile)
-    watch = Stopwatch(home, "base", {})
+    watch = Stopwatch(str(factory.workspace.root), "base", {})
     base = fetch(factory, source)
     folder = factory.workspace.base_folder(base.digest)
     stages = exploration_stages(
@@ -33,7 +32,7 @@ def explore_base(home: str, profile: str, source: str | None) -> dict[str, Any]:
     return record(factory, built, base.digest)
 
 
-@task(task_run_name="record trade-off", cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="record trade-off", timeout_seconds=HOUR, **TASK)
 def record(factory: Factory, built: Built, base_digest: str) -> dict[str, Any]:
     """Log points, pictures and page as a run in MLflow."""
     from adapters.evaluation.tradeoff_report import write_tradeoff_report

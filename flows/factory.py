@@ -1,6 +1,7 @@
 """The factory of one workspace: opens each room when it is first needed, and reads what the plan compares."""
 
 import getpass
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from flows.job import Job, Release
 from infra.canonical import digest_file
 from infra.dvc_data import DataRepo
 from infra.errors import FactoryError
+from infra.libraries import quieten
 from infra.run_notes import RunNotes
 from infra.settings import Settings, load_settings
 from infra.supervision import Supervisor
@@ -314,4 +316,8 @@ class Factory:
 
 def open_factory(home: str | Path | None = None, profile: str | None = None) -> Factory:
     """The factory in a workspace; what the arguments leave open is read from settings."""
-    return Factory(load_settings(home=home, profile=profile))
+    quieten()
+    factory = Factory(load_settings(home=home, profile=profile))
+    if factory.prefect_api_url:
+        os.environ.setdefault("PREFECT_API_URL", factory.prefect_api_url)  # where Prefect looks for it
+    return factory

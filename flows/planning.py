@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.events import Announced, announced_base
 from flows.factory import Factory
+from flows.stops import stop_of
 from infra.dvc_data import ADDED, REMOVED
 from registry import decisions
 from registry.base_plan import BasePlan, plan_base
@@ -17,20 +19,25 @@ from registry.plan import FeaturePlan, plan_feature
 
 @dataclass(frozen=True)
 class Plan:
-    """The base release's state, and that of the chosen features once there is a base release key to compare with."""
+    """The base release's state, and that of the chosen features once there is a base release key to compare with.
+
+    `announced` is the base model that somebody announced and that is to be released first.
+    """
 
     base: BasePlan
     names: list[str]
     features: list[FeaturePlan]
+    announced: Announced | None = None
 
     def needs_work(self, promote: bool) -> bool:
         """Whether a run would do anything; without promotion a version that awaits it is no work."""
         waiting = [one for one in self.features if one.needs_work and (promote or one.state != "awaiting promotion")]
-        return self.base.needs_work or bool(waiting)
+        return self.announced is not None or self.base.needs_work or bool(waiting)
 
     def to_json(self) -> dict[str, Any]:
         """The documented JSON form of `factory plan --json`."""
-        return {"base": self.base.to_json(), "features": [one.to_json() for one in self.features]}
+        announced = {"announced": self.announced.source} if self.announced else {}
+        return {"base": self.base.to_json(), "features": [one.to_json() for one in self.features]} | announced
 
 
 def make_plan(factory: Factory, names: Sequence[str], base_digest: str | None = None) -> Plan:
@@ -46,8 +53,9 @@ def make_plan(factory: Factory, names: Sequence[str], base_digest: str | None = 
     base = replace(base, cost_seconds=base_cost(base, measured.get(BASE, {})))
     # A rejected base release leaves the current one in place, and adapters are built for that.
     key = factory.current_release_key() if base.state == "rejected" else base.key
+    announced = None if base_digest else announced_base(factory)
     if key is None:
-        return Plan(base, chosen, [])
+        return Plan(base, chosen, [], announced)
     lineages = {name: factory.lineage(name, key) for name in chosen}
     rows = factory.ledger.deciding([lineage.key for lineage in lineages.values()])
     stops = factory.notes.stops()
@@ -59,15 +67,10 @@ def make_plan(factory: Factory, names: Sequence[str], base_digest: str | None = 
         blocked_by = plan.blocked_by
         if plan.needs_work:
             blocked_by = f"stopped the last run: {error}" if stop_key == stop_of(plan) else blocked_by
-            blocked_by = "waits for the base release" if base.needs_work else blocked_by
+            blocked_by = "waits for the base release" if base.needs_work or announced else blocked_by
         cost = feature_cost(plan, measured.get(name, {}))
         features.append(replace(_dated(factory, plan, releases), cost_seconds=cost, blocked_by=blocked_by))
-    return Plan(base, chosen, features)
-
-
-def stop_of(plan: FeaturePlan) -> str:
-    """The key under which a run that was stopped by these inputs is noted."""
-    return f"{plan.lineage_key} {plan.evaluation_key}"
+    return Plan(base, chosen, features, announced)
 
 
 def _dated(factory: Factory, plan: FeaturePlan, releases: Sequence[Row]) -> FeaturePlan:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 
 from adapters.device.package import verify_package
 from adapters.evaluation.gates import GateReport
 from adapters.palettization.assemble import read_manifest
+from flows.events import changing
 from flows.factory import Factory, open_factory
 from flows.job import TRAINED_ON, Job
 from flows.outcome import Outcome
-from flows.tasks import Stopwatch
+from flows.stops import noted, stop_of
+from flows.tasks import HOUR, TASK, Stopwatch
 from flows.testing import champion, evaluate
 from infra.dvc_data import RECORDS
 from infra.store import Built
@@ -27,25 +28,42 @@ from registry.versions import Version
 
 
 @flow(name="retrain", flow_run_name="retrain {feature}", validate_parameters=False)
-def retrain(home: str, profile: str, feature: str, promote: bool) -> dict[str, Any]:
-    """Bring one feature to what its inputs say now; returns an `Outcome` as a mapping."""
+def retrain(home: str | None, profile: str | None, feature: str, promote: bool) -> dict[str, Any]:
+    """Bring one feature to what its inputs say now; returns an `Outcome` as a mapping.
+
+    A second run of the same feature waits for the first, and then finds nothing to do.
+    """
     factory = open_factory(home, profile)
-    job = factory.job(feature)
-    plan = plan_feature(feature, job.lineage, factory.ledger.rows(feature), job.recipe.promotion.approval_days)
-    outcome = Outcome(feature, plan.state, plan.version)
-    if plan.state == "awaiting promotion":
-        assert plan.version is not None
-        outcome.judged(factory.catalog.gate_report(factory.catalog.version(feature, plan.version)))
-    elif plan.state in ("stale", "needs evaluation"):
-        version = build_and_test(factory, job, plan, outcome)
-        outcome.version = version.version
-    if outcome.passed is False:
-        decide_rejection(factory, outcome)
-    elif outcome.passed and promote:
-        decide_promotion(factory, job, outcome)
-    elif outcome.passed:
-        decide_acceptance(factory, outcome)
+    with changing(factory, part_of(feature), HOUR, [feature]):
+        job = factory.job(feature)
+        rows = factory.ledger.rows(feature)
+        plan = plan_feature(feature, job.lineage, rows, job.recipe.promotion.approval_days)
+        with noted(factory, feature, lambda: stop_of(plan)):
+            outcome = _follow(factory, job, plan, promote, rows[-1].number if rows else 0)
     return outcome.to_json()
+
+
+def part_of(feature: str) -> str:
+    """The part of the workspace that a run of a feature holds."""
+    return f"feature-{feature}"
+
+
+def _follow(factory: Factory, job: Job, plan: FeaturePlan, promote: bool, seen: int) -> Outcome:
+    """Do what the plan says; decide, unless somebody decided otherwise since decision `seen`."""
+    outcome = Outcome(plan.feature, plan.state, plan.version)
+    waits = plan.state == "awaiting promotion"
+    if waits:
+        assert plan.version is not None
+        outcome.judged(factory.catalog.gate_report(factory.catalog.version(plan.feature, plan.version)))
+    elif plan.state in ("stale", "needs evaluation"):
+        outcome.version = build_and_test(factory, job, plan, outcome).version
+    if outcome.passed is False and not waits:
+        decide_rejection(factory, outcome, seen)
+    elif promote and (waits or outcome.passed):
+        decide_promotion(factory, job, outcome, seen)
+    elif outcome.passed:
+        decide_acceptance(factory, outcome, seen)
+    return outcome
 
 
 def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outcome) -> Version:
@@ -79,7 +97,7 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
     return register(factory, job, package, report, evaluation, reports, evidence, outcome.seconds, against)
 
 
-@task(task_run_name="dataset {job.recipe.feature}", cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="dataset {job.recipe.feature}", timeout_seconds=HOUR, **TASK)
 def version_data(factory: Factory, job: Job, data: Built) -> None:
     """Keep the records that this run saw as a DVC version of the feature's data."""
     from infra.canonical import canonical_json
@@ -91,7 +109,7 @@ def version_data(factory: Factory, job: Job, data: Built) -> None:
     factory.data.snapshot(feature, files, f"Records of a run of {feature}")
 
 
-@task(task_run_name="register {job.recipe.feature}", cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="register {job.recipe.feature}", timeout_seconds=HOUR, **TASK)
 def register(
     factory: Factory,
     job: Job,
@@ -124,33 +142,39 @@ def register(
     return factory.catalog.register_adapter(recipe.feature, run_id, package, job.lineage, report, against)
 
 
-@task(task_run_name="promote {outcome.subject}", cache_policy=NO_CACHE, persist_result=False)
-def decide_promotion(factory: Factory, job: Job, outcome: Outcome) -> None:
+@task(task_run_name="promote {outcome.subject}", timeout_seconds=HOUR, **TASK)
+def decide_promotion(factory: Factory, job: Job, outcome: Outcome, seen: int) -> None:
     """Promote what passed (ledger row, alias, package in the channel), or ask for it if a second person must agree."""
     assert outcome.version is not None
-    row = promotion.promote(
-        factory.registry,
-        outcome.subject,
-        outcome.version,
-        actor=factory.actor,
-        reason=f"passed its gates in a run ({outcome.state})",
-        approval_days=job.recipe.promotion.approval_days,
-    )
+    with factory.workspace.lock("decisions", HOUR):
+        row = promotion.promote(
+            factory.registry,
+            outcome.subject,
+            outcome.version,
+            actor=factory.actor,
+            reason=f"passed its gates in a run ({outcome.state})",
+            approval_days=job.recipe.promotion.approval_days,
+            seen=seen,
+        )
     outcome.state = "requested" if row.action == "request" else "promoted"
 
 
-@task(task_run_name="accept {outcome.subject}", cache_policy=NO_CACHE, persist_result=False)
-def decide_acceptance(factory: Factory, outcome: Outcome) -> None:
+@task(task_run_name="accept {outcome.subject}", timeout_seconds=HOUR, **TASK)
+def decide_acceptance(factory: Factory, outcome: Outcome, seen: int) -> None:
     """Write down that the version passed and waits for somebody to promote it."""
     assert outcome.version is not None
     reason = f"passed its gates in a run without promotion ({outcome.state})"
-    promotion.accept(factory.registry, outcome.subject, outcome.version, actor=factory.actor, reason=reason)
+    who = {"actor": factory.actor, "reason": reason}
+    with factory.workspace.lock("decisions", HOUR):
+        promotion.accept(factory.registry, outcome.subject, outcome.version, **who, seen=seen)
 
 
-@task(task_run_name="reject {outcome.subject}", cache_policy=NO_CACHE, persist_result=False)
-def decide_rejection(factory: Factory, outcome: Outcome) -> None:
+@task(task_run_name="reject {outcome.subject}", timeout_seconds=HOUR, **TASK)
+def decide_rejection(factory: Factory, outcome: Outcome, seen: int) -> None:
     """Write down that the version failed, so that it is not built again."""
     assert outcome.version is not None
     reason = f"failed {outcome.failed}"
-    promotion.reject(factory.registry, outcome.subject, outcome.version, actor=factory.actor, reason=reason)
+    who = {"actor": factory.actor, "reason": reason}
+    with factory.workspace.lock("decisions", HOUR):
+        promotion.reject(factory.registry, outcome.subject, outcome.version, **who, seen=seen)
     outcome.state = "rejected"

@@ -1,4 +1,4 @@
-"""The embedded stack of a workspace: Prefect's server, MLflow's server, a worker, and what watches for changes.
+"""The embedded stack of a workspace: Prefect's server, MLflow's server, what runs flows, what watches for changes.
 
 A server that settings name is used as it is; the others run here, on loopback, over the workspace's own databases or
 those that settings name.
@@ -11,8 +11,7 @@ from flows.factory import Factory
 from infra.supervision import Service, choose_port
 
 PREFECT, MLFLOW, WORKER, TRIGGERS = "prefect", "mlflow", "worker", "triggers"
-POOL = "factory"
-_PORTS = {PREFECT: 4200, MLFLOW: 5000, WORKER: 8081}
+_PORTS = {PREFECT: 4200, MLFLOW: 5000}
 _HOST = "127.0.0.1"
 
 
@@ -31,25 +30,19 @@ def stack_services(factory: Factory) -> list[list[Service]]:
         servers.append(
             Service(MLFLOW, _module("mlflow", "server", *options, *place), f"http://{_HOST}:{ports[MLFLOW]}/health")
         )
-    worker = _module("prefect", "worker", "start", "--pool", POOL, "--type", "process", "--with-healthcheck")
-    watch = _module("flows.cli.main", "watch", "--every", "60s")
-    clients = [Service(WORKER, worker, f"http://{_HOST}:{ports[WORKER]}/health"), Service(TRIGGERS, watch)]
-    return [servers, clients]
+    worker = Service(WORKER, _module("flows.cli.main", "serve"))
+    return [servers, [worker, Service(TRIGGERS, _module("flows.cli.main", "watch", "--every", "60s"))]]
 
 
 def stack_environment(factory: Factory, services: list[list[Service]]) -> dict[str, str]:
     """Variables of the stack's processes; addresses of databases go here, where `ps` does not show them."""
     addresses = {service.name: service.health for group in services for service in group}
     prefect = addresses.get(PREFECT)
-    health = addresses[WORKER]
-    assert health is not None
     found = {
         "FACTORY_HOME": str(factory.workspace.root),
         "FACTORY_PROFILE": factory.settings.profile,
         "PREFECT_HOME": str(factory.workspace.prefect),
         "PREFECT_API_URL": prefect.removesuffix("/health") if prefect else factory.settings.prefect_api_url,
-        "PREFECT_WORKER_WEBSERVER_HOST": _HOST,
-        "PREFECT_WORKER_WEBSERVER_PORT": health.split(":")[2].split("/")[0],
         "PREFECT_API_DATABASE_TIMEOUT": "60",  # SQLite has one writer, and Prefect's server has many
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs of MLflow's own, four more processes
         "MLFLOW_BACKEND_STORE_URI": factory.mlflow_database or "",

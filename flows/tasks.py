@@ -4,17 +4,46 @@ import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task, exponential_backoff
 
+from infra.errors import Unavailable
 from infra.progress import console
 from infra.run_notes import RunNotes
 from infra.store import Built, Stage
 from infra.workspace import Workspace
 
+HOUR = 3600
 
-@task(task_run_name="{stage.name}", cache_policy=NO_CACHE, persist_result=False)
+
+def cause_can_pass(work: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a task that failed may succeed if it is tried again: only if something was away."""
+    try:
+        state.result()
+    except Unavailable as error:
+        console.print(f"  {run.name}: {error}; trying again", highlight=False, markup=False)
+        return True
+    except Exception:
+        return False
+    return False
+
+
+# What every task is made with. Pauses double: 2 s, then 4, up to a minute; together two minutes.
+TASK: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": 6,
+    "retry_delay_seconds": exponential_backoff(2),
+    "retry_jitter_factor": 0.2,
+    "retry_condition_fn": cause_can_pass,
+}
+
+
+@task(task_run_name="{stage.name}", timeout_seconds=24 * HOUR, **TASK)
 def build_stage(home: str, stage: Stage, subject: str) -> Built:
     """Build a stage of `subject` (a feature, or the base release) in the workspace `home`, unless it is there."""
     # Standard output belongs to the command's answer; converters and trainers talk, too.

@@ -74,6 +74,10 @@ class DataRemote:
                 raise FactoryError(f"{self.url}: another workspace pushed at the same time; `factory data pull` first")
         return self._repo.count()
 
+    def head(self) -> str:
+        """A mark of what the remote holds now; "" if nothing."""
+        return self._place.read()[1]
+
     def pull(self) -> int:
         """Bring the remote's versions here; how many there are then.
 

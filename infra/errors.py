@@ -12,6 +12,10 @@ class FactoryError(Exception):
     exit_code = 2
 
 
+class Unavailable(FactoryError):
+    """Something is not there now and may be later: a server that is away, room on a disk. Trying again may help."""
+
+
 class CheckFailed(FactoryError):
     """A gate or a check said no. The command line prints the message and exits with 1."""
 

@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.errors import FactoryError
+from infra.errors import Unavailable
 
 _INIT = 1
 _UNREACHABLE = "Failed to reach API"
 
 
-def configure_prefect(home: Path, api_url: str = "") -> None:
-    """Set what Prefect reads from the environment; call it before Prefect is imported, under the workspace's lock.
+def server_url() -> str:
+    """The API of the Prefect server that is set, "" if none is: then a run starts one of its own."""
+    return os.environ.get("PREFECT_API_URL", "")
 
-    `api_url` is the server that settings name or that is up here.
+
+def configure_prefect(home: Path) -> None:
+    """Set what Prefect reads from the environment; call it before Prefect is imported, as the one run of a workspace.
 
     The ephemeral server's own services log harmless tracebacks when they are stopped in the middle of a flush, which is
     what the end of a command looks like to them, so only what is critical is shown.
@@ -28,8 +31,6 @@ def configure_prefect(home: Path, api_url: str = "") -> None:
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
     }
-    if api_url:
-        quiet["PREFECT_API_URL"] = api_url
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     end_orphaned_servers(Path(os.environ["PREFECT_HOME"]))
@@ -37,7 +38,7 @@ def configure_prefect(home: Path, api_url: str = "") -> None:
 
 @contextmanager
 def prefect_errors() -> Iterator[None]:
-    """What Prefect raises in the block where its server is away, as FactoryError; it has tried for a minute by then."""
+    """What Prefect raises in the block where its server is away, as Unavailable; it has tried for a minute by then."""
     import httpx
 
     try:
@@ -45,8 +46,8 @@ def prefect_errors() -> Iterator[None]:
     except (httpx.TransportError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith(_UNREACHABLE):
             raise
-        where = os.environ.get("PREFECT_API_URL", "this run's own")
-        raise FactoryError(
+        where = server_url() or "this run's own"
+        raise Unavailable(
             f"Prefect's server ({where}) is away: {error}; start it and run again, finished parts are kept"
         ) from None
 

@@ -1,16 +1,19 @@
 """What runs leave for the plan: how long each stage took last, and what stopped a subject. One small JSON file.
 
-Nothing depends on it but estimates and hints: a lost file costs those and no more. Runs hold the workspace, so there is
-one writer.
+Nothing depends on it but estimates and hints: a lost file costs those and no more.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from infra.canonical import canonical_json
+from infra.locks import held
 from infra.workspace import write_atomically
+
+_WAIT_SECONDS = 60.0
 
 
 class RunNotes:
@@ -30,21 +33,19 @@ class RunNotes:
 
     def took(self, subject: str, stage: str, seconds: float) -> None:
         """Note how long a stage of a subject took."""
-        noted = self._read()
-        noted.setdefault(subject, {}).setdefault("seconds", {})[stage] = round(seconds, 3)
-        self._write(noted)
+        with self._change() as noted:
+            noted.setdefault(subject, {}).setdefault("seconds", {})[stage] = round(seconds, 3)
 
     def stopped(self, subject: str, key: str, error: str) -> None:
         """Note what stopped a run of a subject with these inputs."""
-        noted = self._read()
-        noted.setdefault(subject, {})["stop"] = {"key": key, "error": error}
-        self._write(noted)
+        with self._change() as noted:
+            noted.setdefault(subject, {})["stop"] = {"key": key, "error": error}
 
     def went_on(self, subject: str) -> None:
         """Note that a run of a subject was not stopped."""
-        noted = self._read()
-        if noted.get(subject, {}).pop("stop", None):
-            self._write(noted)
+        if "stop" in self._read().get(subject, {}):
+            with self._change() as noted:
+                noted.get(subject, {}).pop("stop", None)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
@@ -52,5 +53,10 @@ class RunNotes:
         except (FileNotFoundError, ValueError):
             return {}
 
-    def _write(self, noted: Mapping[str, Mapping[str, Any]]) -> None:
-        write_atomically(self._path, canonical_json(noted))
+    @contextmanager
+    def _change(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """The notes for a block that changes them; one process at a time, as features may be run side by side."""
+        with held(self._path.with_suffix(".lock"), seconds=_WAIT_SECONDS):
+            noted = self._read()
+            yield noted
+            write_atomically(self._path, canonical_json(noted))

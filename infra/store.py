@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from infra.canonical import canonical_json, digest, digest_folder
-from infra.errors import DISK_FULL, FactoryError
+from infra.errors import DISK_FULL, Unavailable
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Store:
         Raises whatever `stage.build` raises; the store is then as it was, but for the stage's scratch folder.
 
         Raises:
-            FactoryError: the disk is full.
+            Unavailable: the disk is full.
         """
         making = self.root / "making" / f"{stage.name}-{stage.key}"
         making.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class Store:
             except OSError as error:
                 if error.errno not in DISK_FULL:
                     raise
-                raise FactoryError(
+                raise Unavailable(
                     f"{self.root}: {error.strerror} while {stage.name} was built; make room and run again, "
                     "finished parts are kept"
                 ) from error

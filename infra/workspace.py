@@ -6,15 +6,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from infra.canonical import canonical_json
 from infra.errors import FactoryError
+from infra.locks import Held, held, is_held
 from infra.store import Store
+
+# How long a process waits for another that writes a small file.
+_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Workspace:
         self.downloads = root / "downloads"
         self.prefect = root / "prefect"
         self._bases = root / "bases"
+        self._whole = root / "lock"
         for folder in (self.store.root, self.channel, self.artifacts, self.prefect, self._bases):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -51,24 +54,45 @@ class Workspace:
                 raise FactoryError(f"{folder}: {error.strerror}; name another folder with --home") from None
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the workspace for one writing command.
+    def lock(self, part: str = "", seconds: float = 0.0) -> Iterator[None]:
+        """Hold the workspace alone, or one `part` of it while other processes hold other parts.
+
+        A part is what two processes must not do at once: a feature's rebuild, the base's, the decisions, the data.
 
         Raises:
-            FactoryError: another process holds it; its id is named.
+            FactoryError: another process holds it and did not let go within `seconds`; its id is named.
         """
-        holder = self.root / "lock.pid"
-        lock = FileLock(self.root / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            pid = (holder.read_text("utf-8") if holder.is_file() else "") or "?"
-            raise FactoryError(f"{self.root} is in use by process {pid}; wait for it, or use another --home") from None
-        try:
-            holder.write_text(str(os.getpid()), "utf-8")
+        mine = self._part(part) if part else self._whole
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self._whole, shared=bool(part), seconds=seconds))
+                if part:
+                    stack.enter_context(held(mine, seconds=seconds))
+            except Held:
+                what = f"{self.root}: {part}" if part else str(self.root)
+                raise FactoryError(
+                    f"{what} is in use by process {self._holders(mine)}; wait for it, or use another --home"
+                ) from None
+            _pid_file(mine).write_text(str(os.getpid()), "utf-8")
             yield
-        finally:
-            lock.release()
+
+    def holds(self, part: str) -> bool:
+        """Whether some process holds a part now."""
+        return is_held(self._part(part))
+
+    def _part(self, part: str) -> Path:
+        return self.root / "locks" / part
+
+    def _holders(self, wanted: Path) -> str:
+        """The processes that hold a lock that could not be had: of a part, else of any part, else of the whole."""
+        locks = [wanted] if wanted != self._whole and is_held(wanted) else []
+        locks = (
+            locks
+            or [path for path in self._part("").glob("*") if path.suffix != ".pid" and is_held(path)]
+            or [self._whole]
+        )
+        files = (_pid_file(path) for path in locks)
+        return ", ".join(sorted({file.read_text("utf-8") for file in files if file.is_file()})) or "?"
 
     def base_folder(self, digest: str) -> Path:
         """Where the base model with this digest lies, present or not."""
@@ -92,9 +116,10 @@ class Workspace:
                 making.rename(self.base_folder(digest))
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        known = [base for base in self.known_bases() if base.source != source]
-        known.append(KnownBase(source, digest, time.time()))
-        write_atomically(self._bases / "known.json", canonical_json([asdict(base) for base in known]))
+        with held(self._part("bases"), seconds=_WAIT_SECONDS):
+            known = [base for base in self.known_bases() if base.source != source]
+            known.append(KnownBase(source, digest, time.time()))
+            write_atomically(self._bases / "known.json", canonical_json([asdict(base) for base in known]))
         return known[-1]
 
 
@@ -103,6 +128,10 @@ def in_use(folder: Path) -> Path:
     if folder.is_dir():
         os.utime(folder)
     return folder
+
+
+def _pid_file(lock: Path) -> Path:
+    return lock.with_name(f"{lock.name}.pid")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ Pure functions over ledger rows in the order of their numbers. A row speaks of o
 | accept | passed its gates under this evaluation key, and waits | |
 | reject | failed its gates under this evaluation key | |
 | request | somebody wants it in production, and the recipe asks for a second person | what is there |
-| approve | the second person agrees; its promotion is the next row | what is there |
+| approve | the second person agrees; its promotion follows | what is there |
 | rollout | goes to a share of the devices, beside what is in production | |
 """
 

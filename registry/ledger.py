@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
 
-from infra.errors import CheckFailed, FactoryError
+from infra.errors import CheckFailed, FactoryError, Unavailable
 from registry import decisions
 from registry.chain import Columns, Finding, Head, verify_chain
 from registry.decisions import BASE, MOVES, NO_ROW, Decision, Row
@@ -165,7 +165,7 @@ class Ledger:
         except OperationalError as error:
             shown = self._engine.url.render_as_string(hide_password=True)
             reason = str(error.orig).strip().splitlines()[0]
-            raise FactoryError(f"ledger {shown}: {reason}; check that the database is there and free") from None
+            raise Unavailable(f"ledger {shown}: {reason}; check that the database is there and free") from None
 
     def _connect(self) -> sa.Connection:
         url = self._engine.url.render_as_string(hide_password=False)

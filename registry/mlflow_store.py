@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.canonical import digest
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable
 from infra.s3 import s3_errors
 from infra.workspace import in_use
 
@@ -24,6 +24,8 @@ _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+# MLflow names so whatever its client or its database met; a request that is wrong has a code of its own.
+_MAY_PASS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 _PAGE = 1000
 
 
@@ -50,7 +52,8 @@ class MlflowStore:
             yield self._connected
         except MlflowException as error:
             reason = str(error.message).strip().splitlines()[0]
-            raise FactoryError(f"MLflow at {self.tracking_uri}: {reason}; check the server and mlflow_uri") from None
+            kind = Unavailable if error.error_code in _MAY_PASS else FactoryError
+            raise kind(f"MLflow at {self.tracking_uri}: {reason}; check the server and mlflow_uri") from None
 
     def experiment(self, name: str) -> str:
         """Id of an experiment, made if it is not there."""

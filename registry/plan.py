@@ -114,7 +114,8 @@ def plan_feature(
     if built is None:
         return _plan(feature, lineage, rows, "stale", None)
     reasons = _judged_otherwise(built, lineage, rows)
-    if reasons or not decisions.has_passed(built):
+    agreed = built.action == "approve" and built.overruled  # somebody saw what failed, and it is to be promoted
+    if (reasons or not decisions.has_passed(built)) and not agreed:
         state: State = "needs evaluation"
         return _plan(feature, lineage, rows, state, built.version, reasons=reasons, compared_with=built.version)
     return _awaiting(feature, lineage, rows, built.version, approval_days)

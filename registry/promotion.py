@@ -11,11 +11,14 @@ from typing import Any
 
 from infra.errors import CheckFailed, FactoryError
 from registry import decisions
-from registry.approvals import expiry, open_request
+from registry.approvals import agreement, expiry, open_request
 from registry.checks import failed_gates, objections, refuse, require_sound
 from registry.decisions import BASE, Action, Decision, Row
+from registry.ledger import LedgerConflict
 from registry.projection import Registry, repair
 from registry.versions import ReleaseVersion, Version
+
+_LONGEST_REASON = 2000
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,20 @@ def propose(
     version = registry.catalog.version(feature, number)
     require_sound(registry, version)
     found = objections(registry, version, rows)
-    if found and not force:
+    agreed = agreement(rows, number, version.evidence)
+    if not set(found) <= set(agreed.overruled if agreed else ()) and not force:
         raise refuse(version, rows, found)
     serving = decisions.production(rows, version.base_release)
     if serving and _same_verdict(serving, version):
         return Proposal(rows, stands=serving)
     action: Action = "promote"
-    if approval_days is not None and not (serving and serving.version == number):
+    if approval_days is not None and agreed is None and not (serving and serving.version == number):
         action = "request"
         waiting = open_request(rows, number, approval_days)
         if waiting and _same_verdict(waiting, version) and set(found) <= set(waiting.overruled):
             return Proposal(rows, stands=waiting)
+    if agreed:
+        reason = f"{agreed.reason}; approved by {agreed.actor} in decision {agreed.number}"[:_LONGEST_REASON]
     replaced = serving.version if serving and serving.version != number else None
     return Proposal(rows, _about(version, action, actor, reason, replaced, tuple(found)))
 
@@ -75,15 +81,19 @@ def promote(
     reason: str,
     force: bool = False,
     approval_days: float | None = None,
+    seen: int | None = None,
 ) -> Row:
     """Put a version in production for its base release, if its gates passed; with `force` and a reason, even if not.
 
-    With `approval_days` (how long a request lasts) the row that comes back is a `request`, which `approve` turns into a
-    promotion. Promoting what is in production on the same evidence, or asking for it again, changes nothing; new
-    evidence for what is in production needs nobody else.
+    `seen` is the number of the feature's last decision when the run that asks began, as in every decision of a run: a
+    run that was overtaken by another decision decides nothing.
+
+    With `approval_days` (how long a request lasts) the row that comes back is a `request`; once it is approved, the
+    next call promotes. Promoting what is in production on the same evidence, or asking for it again, changes nothing;
+    new evidence for what is in production needs nobody else.
 
     Raises:
-        CheckFailed: as `propose`, or somebody else decided about this feature at the same time.
+        CheckFailed: as `propose`, or somebody else decided about this feature at the same time, or after `seen`.
         FactoryError: as `propose`.
     """
     repair(registry)
@@ -91,11 +101,11 @@ def promote(
     if proposal.stands:
         return proposal.stands
     assert proposal.decision is not None
-    return _decide(registry, [proposal.decision], proposal.rows)[-1]
+    return _decide(registry, [proposal.decision], proposal.rows, seen)[-1]
 
 
 def approve(registry: Registry, feature: str, number: int, *, actor: str, reason: str, approval_days: float) -> Row:
-    """Agree to a request of somebody else, which puts its version in production.
+    """Agree to a request of somebody else; `promote` by anybody then puts the version in production.
 
     Everything is checked again; a forced request may overrule what it named, and no more.
 
@@ -120,19 +130,15 @@ def approve(registry: Registry, feature: str, number: int, *, actor: str, reason
     found = objections(registry, version, rows)
     if not set(found) <= set(request.overruled):
         raise refuse(version, rows, [one for one in found if one not in request.overruled])
-    serving = decisions.production(rows, version.base_release)
-    replaced = serving.version if serving and serving.version != number else None
-    asked = f"{request.reason} (asked by {request.actor} in decision {request.number})"[:2000]
-    agreed = _about(version, "approve", actor, reason, replaced)
-    promoted = _about(version, "promote", actor, asked, replaced, tuple(found))
-    return _decide(registry, [agreed, promoted], rows)[-1]
+    asked = f"{request.reason} (asked by {request.actor} in decision {request.number}); {reason}"[:_LONGEST_REASON]
+    return _decide(registry, [_about(version, "approve", actor, asked, request.replaced, tuple(found))], rows)[-1]
 
 
-def accept(registry: Registry, feature: str, number: int, *, actor: str, reason: str) -> Row:
+def accept(registry: Registry, feature: str, number: int, *, actor: str, reason: str, seen: int | None = None) -> Row:
     """Record that a version passed its gates and waits for a promotion, so that the plan finds it in the ledger.
 
     Raises:
-        CheckFailed: its gates failed.
+        CheckFailed: its gates failed, or somebody decided after `seen`.
         FactoryError: no such version.
     """
     rows = _begin(registry, feature, reason)
@@ -142,13 +148,14 @@ def accept(registry: Registry, feature: str, number: int, *, actor: str, reason:
         return known
     if failed := failed_gates(registry, version):
         raise refuse(version, rows, failed)
-    return _decide(registry, [_about(version, "accept", actor, reason)], rows)[-1]
+    return _decide(registry, [_about(version, "accept", actor, reason)], rows, seen)[-1]
 
 
-def reject(registry: Registry, feature: str, number: int, *, actor: str, reason: str) -> Row:
+def reject(registry: Registry, feature: str, number: int, *, actor: str, reason: str, seen: int | None = None) -> Row:
     """Record that a version failed its gates, so that the same keys are not built or tested again.
 
     Raises:
+        CheckFailed: somebody decided after `seen`.
         FactoryError: no such version, or its gates passed.
     """
     rows = _begin(registry, feature, reason)
@@ -158,7 +165,7 @@ def reject(registry: Registry, feature: str, number: int, *, actor: str, reason:
         return known
     if not failed_gates(registry, version):
         raise FactoryError(f"{feature} {number} passed its gates; promote it, or change the gates in its recipe")
-    return _decide(registry, [_about(version, "reject", actor, reason)], rows)[-1]
+    return _decide(registry, [_about(version, "reject", actor, reason)], rows, seen)[-1]
 
 
 def rollback(
@@ -222,11 +229,13 @@ def release_hold(registry: Registry, feature: str, *, actor: str, reason: str) -
     return _decide(registry, released, rows)
 
 
-def promote_release(registry: Registry, key: str, *, actor: str, reason: str, force: bool = False) -> Row:
+def promote_release(
+    registry: Registry, key: str, *, actor: str, reason: str, force: bool = False, seen: int | None = None
+) -> Row:
     """Make a registered base release the current one. Features whose versions are for others become stale by that.
 
     Raises:
-        CheckFailed: its gates failed, or somebody else decided at the same time.
+        CheckFailed: its gates failed, or somebody else decided at the same time, or after `seen`.
         FactoryError: it is not registered, or is damaged, or there is no reason.
     """
     rows = _begin(registry, BASE, reason)
@@ -243,13 +252,14 @@ def promote_release(registry: Registry, key: str, *, actor: str, reason: str, fo
     ):
         return current
     replaced = current.version if current and current.version != release.version else None
-    return _decide(registry, [_about(release, "promote", actor, reason, replaced, tuple(failed))], rows)[-1]
+    return _decide(registry, [_about(release, "promote", actor, reason, replaced, tuple(failed))], rows, seen)[-1]
 
 
-def reject_release(registry: Registry, key: str, *, actor: str, reason: str) -> Row:
+def reject_release(registry: Registry, key: str, *, actor: str, reason: str, seen: int | None = None) -> Row:
     """Record that a base release failed its gates, so that it is not made again; the current one stays.
 
     Raises:
+        CheckFailed: somebody decided after `seen`.
         FactoryError: it is not registered, or its gates passed.
     """
     rows = _begin(registry, BASE, reason)
@@ -259,7 +269,7 @@ def reject_release(registry: Registry, key: str, *, actor: str, reason: str) -> 
             return row
     if not failed_gates(registry, release):
         raise FactoryError(f"base release {key[:12]} passed its gates; promote it, or change the gates in its recipe")
-    return _decide(registry, [_about(release, "reject", actor, reason)], rows)[-1]
+    return _decide(registry, [_about(release, "reject", actor, reason)], rows, seen)[-1]
 
 
 def _begin(registry: Registry, feature: str, reason: str) -> list[Row]:
@@ -274,8 +284,15 @@ def _require_reason(reason: str) -> None:
         raise FactoryError("a decision needs a reason; say why with --reason")
 
 
-def _decide(registry: Registry, made: Sequence[Decision], rows: Sequence[Row]) -> list[Row]:
-    written = registry.ledger.append_all(made, expected_number=rows[-1].number if rows else 0)
+def _decide(registry: Registry, made: Sequence[Decision], rows: Sequence[Row], seen: int | None = None) -> list[Row]:
+    last = rows[-1] if rows else None
+    if seen is not None and last is not None and last.number > seen:
+        # A run that was taken for dead and came back, for instance: it knows less than what was decided.
+        raise LedgerConflict(
+            f"{last.feature}: decision {last.number} ({last.action} version {last.version}, by {last.actor}) was made "
+            f"after this run began, which saw {seen}; the next run looks again"
+        )
+    written = registry.ledger.append_all(made, expected_number=last.number if last else 0)
     repair(registry)
     return written
 

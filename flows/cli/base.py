@@ -41,8 +41,8 @@ def release(
         _keep_target(bpw)
         factory = open_factory(home, profile)
     started = time.monotonic()
-    with factory.workspace.lock():
-        configure_prefect(factory.workspace.prefect, factory.prefect_api_url)
+    with factory.workspace.lock("run"):
+        configure_prefect(factory.workspace.prefect)
         from flows.release_base import release_base
 
         outcome = release_base(str(factory.workspace.root), factory.settings.profile, source)
@@ -109,8 +109,8 @@ def explore(
     from infra.prefect_server import configure_prefect
 
     factory = open_factory(home, profile)
-    with factory.workspace.lock():
-        configure_prefect(factory.workspace.prefect, factory.prefect_api_url)
+    with factory.workspace.lock("run"):
+        configure_prefect(factory.workspace.prefect)
         from flows.explore_base import explore_base
 
         found = explore_base(str(factory.workspace.root), factory.settings.profile, source)

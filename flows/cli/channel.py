@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
 
 app = typer.Typer(help="Keep the channel signed that devices download from.", no_args_is_help=True)
 RootKey = Annotated[Path | None, typer.Option(help="File of the root's key, if it is kept elsewhere.")]
@@ -51,7 +51,7 @@ def refresh(root_key: RootKey = None, json: AsJson = False, home: Home = None) -
     from registry.channel import upkeep
 
     factory = open_factory(home)
-    with factory.workspace.lock():
+    with factory.workspace.lock("decisions", PATIENCE):
         done = upkeep.refresh(factory.channel(root_key).repository)
     if json:
         print_json({"signed": done.signed, "warnings": done.warnings})
@@ -72,6 +72,6 @@ def rotate(
     from registry.channel import upkeep
 
     factory = open_factory(home)
-    with factory.workspace.lock():
+    with factory.workspace.lock("decisions", PATIENCE):
         upkeep.rotate(factory.channel(root_key).repository, role)
     say(f"{role}: a new key signs from now on")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
 
 app = typer.Typer(help="Add, remove and inspect records.", no_args_is_help=True)
 FeatureName = Annotated[str, typer.Argument(help="A feature's name.")]
@@ -30,6 +30,7 @@ def add(
     """Add records; one with an id that exists replaces it. Rows that are no records are quarantined and counted."""
     from adapters.data.convert import convert
     from adapters.records import Quarantined
+    from flows.events import changing
     from flows.factory import open_factory
     from infra.errors import FactoryError
 
@@ -50,7 +51,7 @@ def add(
             reason = f"{feature} has no use case {record.use_case!r}; there are: {', '.join(known)}"
             refused.append(Quarantined(record.id, reason, record.model_dump_json()))
     records = [record for record in records if record.use_case in known]
-    with factory.workspace.lock():
+    with changing(factory, "data", PATIENCE, [feature]):
         version = factory.data.add_records(feature, records)
     if json:
         print_json(
@@ -73,12 +74,13 @@ def remove(
     home: Home = None,
 ) -> None:
     """Remove records, and name the versions that were trained on them."""
+    from flows.events import changing
     from flows.factory import open_factory
     from flows.trained_on import versions_trained_on
     from infra.errors import FactoryError
 
     factory = open_factory(home)
-    with factory.workspace.lock():
+    with changing(factory, "data", PATIENCE, [feature]):
         known = {record.id for record in factory.records(feature)[0]}
         unknown = [one for one in ids if one not in known]
         if unknown:
@@ -172,7 +174,7 @@ def push(home: Home = None) -> None:
     from flows.factory import open_factory
 
     factory = open_factory(home)
-    with factory.workspace.lock():
+    with factory.workspace.lock("data", PATIENCE):
         count = factory.data_remote.push()
     say(f"{count} data versions are in {factory.data_remote.url}")
 
@@ -180,9 +182,10 @@ def push(home: Home = None) -> None:
 @app.command()
 def pull(home: Home = None) -> None:
     """Bring the versions of the data here from the place that `data_remote` names."""
+    from flows.events import changing
     from flows.factory import open_factory
 
     factory = open_factory(home)
-    with factory.workspace.lock():
+    with changing(factory, "data", PATIENCE, list(factory.features)):
         count = factory.data_remote.pull()
     say(f"{count} data versions from {factory.data_remote.url}")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
 
 if TYPE_CHECKING:
     from registry.projection import Registry
@@ -34,6 +34,7 @@ def promote(
 ) -> None:
     """Put a version in production: ledger row, alias, package in the channel."""
     from flows.cli.rollout import share_of
+    from flows.events import changing
     from flows.factory import open_factory
     from registry import promotion
     from registry import rollout as rollouts
@@ -57,7 +58,7 @@ def promote(
         )
         return
     checks: dict[str, Any] = {"actor": factory.actor, "reason": reason, "force": force, "approval_days": days}
-    with factory.workspace.lock():
+    with changing(factory, "decisions", PATIENCE):
         if rollout is None:
             row = promotion.promote(factory.registry, feature, version, **checks)
         else:
@@ -106,17 +107,23 @@ def _say_what_would_happen(registry: "Registry", proposal: "Proposal", json: boo
 
 def approve(feature: FeatureName, version: Version, reason: Reason, json: AsJson = False, home: Home = None) -> None:
     """Agree to somebody else's promotion of a feature whose recipe asks for a second person."""
+    from flows.events import changing
     from flows.factory import open_factory
+    from infra.prefect_server import server_url
     from registry import promotion
 
     factory = open_factory(home)
     days = factory.feature(feature).recipe.promotion.request_days
-    with factory.workspace.lock():
-        row = promotion.approve(
-            factory.registry, feature, version, actor=factory.actor, reason=reason, approval_days=days
-        )
+    decision: dict[str, Any] = {"actor": factory.actor, "reason": reason, "approval_days": days}
+    with changing(factory, "decisions", PATIENCE):
+        row = promotion.approve(factory.registry, feature, version, **decision)
+        if not server_url():
+            row = promotion.promote(factory.registry, feature, version, **decision)
     if json:
         print_json(row.model_dump(mode="json"))
+        return
+    if row.action == "approve":
+        say(f"{feature} {row.version} is approved (decision {row.number}); a run promotes it")
         return
     say(f"{feature} {row.version} is in production (decision {row.number}, replaced {row.replaced or 'nothing'})")
 
@@ -128,24 +135,26 @@ def rollback(
     home: Home = None,
 ) -> None:
     """Go back to the previous good version; what is taken out is held until `release-hold`."""
+    from flows.events import changing
     from flows.factory import open_factory
     from registry import promotion
 
     factory = open_factory(home)
     factory.feature(feature)
-    with factory.workspace.lock():
+    with changing(factory, "decisions", PATIENCE):
         row = promotion.rollback(factory.registry, feature, actor=factory.actor, reason=reason, to=to)
     say(f"{feature} {row.version} is in production again (decision {row.number}); {row.replaced} is held")
 
 
 def release_hold(feature: FeatureName, reason: Reason, home: Home = None) -> None:
     """Let what a rollback took out be promoted again."""
+    from flows.events import changing
     from flows.factory import open_factory
     from registry import promotion
 
     factory = open_factory(home)
     factory.feature(feature)
-    with factory.workspace.lock():
+    with changing(factory, "decisions", PATIENCE):
         rows = promotion.release_hold(factory.registry, feature, actor=factory.actor, reason=reason)
     say(f"{feature}: {', '.join(str(row.version) for row in rows)} may be promoted again")
 

@@ -37,7 +37,7 @@ def evaluate(
 
     factory = open_factory(home)
     factory.feature(feature)
-    with factory.workspace.lock():
+    with factory.workspace.lock("evaluation"):
         if version is None:
             chosen, _ = factory.production_package(feature)
         else:

@@ -41,7 +41,7 @@ def judge(
     given: list[Verdict] = [verdict for path in verdicts or [] for verdict in read_verdicts(_there(path))]
     unread = 0
     if factory.settings.judge_url:
-        with factory.workspace.lock():
+        with factory.workspace.lock("evaluation"):
             found, unread = _asked(factory, feature, version, grade, items)
         given += found
     if not given:

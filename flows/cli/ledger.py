@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, say
+from flows.cli.output import PATIENCE, AsJson, Home, print_json, say
 
 app = typer.Typer(help="Check the ledger, and put right what follows it.", no_args_is_help=True)
 
@@ -42,7 +42,7 @@ def repair(json: AsJson = False, home: Home = None) -> None:
     from registry import projection
 
     factory = open_factory(home)
-    with factory.workspace.lock():
+    with factory.workspace.lock("decisions", PATIENCE):
         done = projection.repair_from_ledger(factory.registry)
     if json:
         print_json({"repaired": done})

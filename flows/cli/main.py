@@ -1,8 +1,6 @@
 """`factory`: the one entry point. Errors of the user are one line; exit codes: 0 done, 1 a gate said no, 2 input."""
 
-import os
 import sys
-import warnings
 
 import typer
 
@@ -22,9 +20,11 @@ from flows.cli import (
     run,
     serve,
     stack,
+    triggers,
     upkeep,
 )
 from infra.errors import DISK_FULL, FactoryError
+from infra.libraries import quieten
 
 app = typer.Typer(
     name="factory",
@@ -36,6 +36,7 @@ app = typer.Typer(
 run.register(app)
 decide.register(app)
 serve.register(app)
+triggers.register(app)
 evaluate.register(app)
 judge.register(app)
 app.add_typer(data.app, name="data")
@@ -53,23 +54,7 @@ stack.register(app)
 
 def main() -> None:
     """Run the command line."""
-    # Libraries that phone home are told not to before any of them is imported.
-    for name, value in {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "ERROR",
-        "GX_ANALYTICS_ENABLED": "false",
-        "DVC_NO_ANALYTICS": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "TOKENIZERS_PARALLELISM": "false",
-    }.items():
-        os.environ.setdefault(name, value)
-    # What libraries say to their developers is no news to ours.
-    for category in (FutureWarning, DeprecationWarning, UserWarning):
-        warnings.simplefilter("ignore", category)
+    quieten()
     try:
         app()
     except FactoryError as error:

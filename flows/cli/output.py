@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 Home = Annotated[Path | None, typer.Option(help="Workspace folder (default: .factory, or FACTORY_HOME).")]
+# How many seconds a short command waits for another that holds what it needs.
+PATIENCE = 60.0
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, say
+from flows.cli.output import PATIENCE, AsJson, Home, print_json, say
 from infra.errors import FactoryError
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
@@ -39,6 +39,7 @@ def rollout(
     home: Home = None,
 ) -> None:
     """Go on with a rollout that `promote --rollout` began, or halt it."""
+    from flows.events import changing
     from flows.factory import open_factory
     from registry import rollout as rollouts
 
@@ -47,7 +48,7 @@ def rollout(
     wanted = share_of(share) if share is not None else 0.0
     factory = open_factory(home)
     factory.feature(feature)
-    with factory.workspace.lock():
+    with changing(factory, "decisions", PATIENCE):
         if halt:
             row = rollouts.halt(factory.registry, feature, actor=factory.actor, reason=reason)
         else:

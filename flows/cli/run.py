@@ -1,4 +1,4 @@
-"""`factory init`, `plan`, `run`, `watch`: from a change to production."""
+"""`factory init`, `plan`, `run`: from a change to production."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.output import AsJson, Home, print_json, print_table, say, short
+from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
 
 if TYPE_CHECKING:
     from flows.factory import Factory
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 Features = Annotated[list[str] | None, typer.Argument(help="Features; all if none is named.")]
 Profile = Annotated[str | None, typer.Option(help="quick or full (default: quick, or FACTORY_PROFILE).")]
 Promote = Annotated[bool, typer.Option(help="Promote what passes its gates.")]
-_EVERY = {"s": 1, "m": 60, "h": 3600}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the top level."""
-    for command in (init, run, plan, watch):
+    for command in (init, run, plan):
         app.command()(command)
 
 
@@ -109,12 +108,14 @@ def run(
 
 def run_once(factory: "Factory", features: list[str], promote: bool, json: bool) -> int:
     """One run under the workspace's lock; returns the exit code."""
+    from flows.events import changing
     from flows.planning import make_plan
     from registry.projection import repair
 
     started = time.monotonic()
-    with factory.workspace.lock():
-        repair(factory.registry)  # a killed command may have left a decision that is not carried out
+    with changing(factory, "run"):
+        with factory.workspace.lock("decisions", PATIENCE):
+            repair(factory.registry)  # a killed command may have left a decision that is not carried out
         found = make_plan(factory, features)
         outcomes: list[dict[str, Any]] = []
         if found.needs_work(promote):
@@ -136,7 +137,7 @@ def _work(factory: "Factory", features: list[str], promote: bool) -> list[dict[s
     from infra.s3 import be_patient
 
     be_patient()
-    configure_prefect(factory.workspace.prefect, factory.prefect_api_url)
+    configure_prefect(factory.workspace.prefect)
     from flows.run_plan import run_plan
 
     with prefect_errors():
@@ -188,43 +189,3 @@ def _minutes(one: dict[str, Any]) -> list[object]:
 
 def _figure(value: float | None, digits: int = 3) -> str | None:
     return None if value is None else f"{value:.{digits}f}"
-
-
-def watch(
-    every: Annotated[str, typer.Option(help="How often to look: 30s, 5m, 1h.")] = "60s",
-    promote: Promote = True,
-    home: Home = None,
-    profile: Profile = None,
-) -> None:
-    """Look for changes again and again, and run when there are any; stop with Ctrl-C."""
-    from flows.factory import open_factory
-    from flows.planning import make_plan
-    from infra.errors import FactoryError
-
-    warned: set[str] = set()
-    unit = _EVERY.get(every[-1:], 0)
-    if not unit or not every[:-1].isdigit() or int(every[:-1]) == 0:
-        raise FactoryError(f"--every {every!r}: write a number and s, m or h, as in 60s")
-    while True:
-        # Opened anew each time: recipes and settings may have changed.
-        factory = open_factory(home, profile)
-        try:
-            if make_plan(factory, []).needs_work(promote):
-                run_once(factory, [], promote, json=False)
-            for warning in keep_signed(factory) - warned:
-                say(f"warning: {warning}")
-                warned.add(warning)
-        except FactoryError as error:
-            say(f"error: {error}")
-        time.sleep(int(every[:-1]) * unit)
-
-
-def keep_signed(factory: "Factory") -> set[str]:
-    """Renew the channel's signatures that are due; returns what somebody must see to."""
-    from registry.channel import upkeep
-
-    repository = factory.channel().repository
-    if repository.state() is None:
-        return set()
-    with factory.workspace.lock():
-        return set(upkeep.refresh(repository).warnings)

@@ -37,6 +37,18 @@ def fetch_bucket(bucket: str, prefix: str, folder: Path) -> str:
     return digest(etags)
 
 
+def bucket_revision(bucket: str, prefix: str) -> str:
+    """The digest of ETags that `fetch_bucket` would give now.
+
+    Raises:
+        FactoryError: as `fetch_bucket`.
+    """
+    where = f"s3://{bucket}/{prefix}"
+    with s3_errors(where):
+        objects = _objects(open_client(), bucket, prefix)
+        return digest({name: objects[name]["ETag"] for name in choose_files(objects, where)})
+
+
 def _objects(client: Any, bucket: str, prefix: str) -> dict[str, dict[str, Any]]:
     """The objects directly under a prefix, by their name there."""
     start = f"{prefix.strip('/')}/" if prefix.strip("/") else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.base_sources.files import choose_files
 from infra.canonical import digest, digest_file
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable
 from infra.progress import track
 
 
@@ -54,6 +54,16 @@ def digest_hub(repository: str, revision: str | None) -> str:
     return digest(digests)
 
 
+def hub_revision(repository: str, revision: str | None) -> str:
+    """The commit that a revision (default: the main branch) is now.
+
+    Raises:
+        FactoryError: as `fetch_hub`.
+    """
+    with _hub(_where(repository, revision)) as api:
+        return str(api.model_info(repository, revision=revision).sha)
+
+
 def _where(repository: str, revision: str | None) -> str:
     return f"hf://{repository}" + (f"@{revision}" if revision else "")
 
@@ -96,7 +106,7 @@ def _hub(where: str) -> Iterator[Any]:
         raise FactoryError(f"{where}: {error}") from None
     except errors.HTTPError as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FactoryError(
+        raise Unavailable(
             f"{where}: cannot reach {endpoint} ({reason}); check the network, name a mirror in HF_ENDPOINT, or use a "
             "model folder"
         ) from None

@@ -125,13 +125,19 @@ def kill_run(folder: Path, after: str) -> None:
 
 
 def factory(
-    folder: Path, *arguments: str, text: str = "", code: int = 0, timeout: float = 300, actor: str = "ann"
+    folder: Path,
+    *arguments: str,
+    text: str = "",
+    code: int = 0,
+    timeout: float = 300,
+    actor: str = "ann",
+    more: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the `factory` command in a folder, as `actor`, and require an exit code."""
+    """Run the `factory` command in a folder, as `actor`, with `more` variables, and require an exit code."""
     done = subprocess.run(
         _command(*arguments),
         cwd=folder,
-        env=_environment() | {"FACTORY_ACTOR": actor},
+        env=_environment() | {"FACTORY_ACTOR": actor, **(more or {})},
         input=text,
         capture_output=True,
         text=True,
@@ -142,9 +148,9 @@ def factory(
     return done
 
 
-def factory_json(folder: Path, *arguments: str, code: int = 0, timeout: float = 300, actor: str = "ann") -> Any:
-    """Run a `factory` command with `--json` and parse what it prints."""
-    return json.loads(factory(folder, *arguments, "--json", code=code, timeout=timeout, actor=actor).stdout)
+def factory_json(folder: Path, *arguments: str, **more: Any) -> Any:
+    """Run a `factory` command with `--json`, as `factory` does, and parse what it prints."""
+    return json.loads(factory(folder, *arguments, "--json", **more).stdout)
 
 
 def _command(*arguments: str) -> list[str]:

@@ -58,6 +58,7 @@ def project(well: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(folder)
     for name in [name for name in os.environ if name.startswith(("FACTORY_", "PREFECT_", "AWS_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_API_URL", "")  # which a command sets from the settings
     monkeypatch.setattr("infra.checkup._ROOM_GB", 0.0)
     monkeypatch.setattr("infra.checkup.CONSTRAINTS", folder / "constraints.txt")
     (folder / "constraints.txt").write_text("# tested versions\nfilelock==" + _installed("filelock") + "\n")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,17 @@ import sys
 from pathlib import Path
 from infra.workspace import Workspace
 
-with Workspace(Path(sys.argv[1])).lock():
+with Workspace(Path(sys.argv[1])).lock(*sys.argv[2:]):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def hold(folder: Path) -> subprocess.Popen[str]:
-    """A process that holds the workspace until its input ends."""
+def hold(folder: Path, *part: str) -> subprocess.Popen[str]:
+    """A process that holds the workspace, or a part of it, until its input ends."""
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)],
+        [sys.executable, "-c", HOLDER, str(folder), *part],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -53,6 +54,38 @@ def test_killed_holder_frees_the_workspace(tmp_path: Path) -> None:
     holder.communicate()
     with Workspace(tmp_path).lock():
         pass
+
+
+def test_parts_are_held_beside_one_another(tmp_path: Path) -> None:
+    workspace, holder = Workspace(tmp_path), hold(tmp_path, "feature-one")
+    assert workspace.holds("feature-one") and not workspace.holds("feature-two")
+    with workspace.lock("feature-two"), workspace.lock("decisions"):
+        pass
+    for part in ("feature-one", ""):
+        with pytest.raises(FactoryError, match=f"in use by process {holder.pid}"), workspace.lock(part):
+            pass
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert not workspace.holds("feature-one")
+    with workspace.lock("feature-one"):
+        pass
+    with workspace.lock():
+        pass
+
+
+def test_nobody_holds_a_part_of_what_is_held_alone(tmp_path: Path) -> None:
+    holder = hold(tmp_path)
+    with pytest.raises(FactoryError, match=f"in use by process {holder.pid}"), Workspace(tmp_path).lock("data"):
+        pass
+    holder.communicate("")
+
+
+def test_a_part_is_waited_for(tmp_path: Path) -> None:
+    holder = hold(tmp_path, "decisions")
+    threading.Timer(0.2, holder.send_signal, [signal.SIGKILL]).start()
+    with Workspace(tmp_path).lock("decisions", seconds=20):
+        assert holder.wait() == -signal.SIGKILL
+    holder.communicate()
 
 
 def test_lock_is_freed_by_an_error(tmp_path: Path) -> None:

@@ -23,7 +23,15 @@ def _ask(place: Place, version: int, actor: str = "ann", days: float | None = WE
 
 
 def _approve(place: Place, version: int, actor: str = "ben", days: float = WEEK) -> Any:
-    return approve(place.registry, FEATURE, version, actor=actor, reason="looks right", approval_days=days)
+    """Agree, and let the factory carry it out."""
+    agreed = approve(place.registry, FEATURE, version, actor=actor, reason="looks right", approval_days=days)
+    assert agreed.action == "approve"
+    release = place.registry.ledger.current_release()
+    assert release is not None
+    lineage = place.registry.catalog.version(FEATURE, version).lineage
+    plan = plan_feature(FEATURE, lineage, place.registry.ledger.rows(FEATURE), days)
+    assert (plan.state, plan.version, plan.needs_work) == ("awaiting promotion", version, True)
+    return promote(place.registry, FEATURE, version, actor="factory", reason="a run", approval_days=days)
 
 
 def test_a_request_changes_nothing_until_somebody_else_approves(place: Place) -> None:
@@ -40,10 +48,12 @@ def test_a_request_changes_nothing_until_somebody_else_approves(place: Place) ->
         _approve(place, 1, actor="ann")
     assert _approve(place, 1).action == "promote"
     actions = [(row.number, row.action, row.actor) for row in place.registry.ledger.rows(FEATURE)]
-    assert actions == [(1, "request", "ann"), (2, "approve", "ben"), (3, "promote", "ben")]
+    assert actions == [(1, "request", "ann"), (2, "approve", "ben"), (3, "promote", "factory")]
     pointer = place.registry.channel.pointer(FEATURE, release[0])
     assert pointer is not None and (pointer.version, pointer.number) == (1, 3)
-    assert place.registry.ledger.rows(FEATURE)[-1].reason == "ready to ship (asked by ann in decision 1)"
+    assert place.registry.ledger.rows(FEATURE)[-1].reason == (
+        "ready to ship (asked by ann in decision 1); looks right; approved by ben in decision 2"
+    )
     with pytest.raises(FactoryError, match="no request is open"):
         _approve(place, 1)
     assert verify(place.registry) == []

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from registry.channel.metadata import utc_now
 from registry.ledger import Ledger
 from tests.registry.samples import make_decision, make_lineage
 from tests.registry.workshop import SUMMARIES, Workshop
-from tests.servers import PUBLIC_BUCKET, free_ports, postgres_server, s3_server
+from tests.servers import PUBLIC_BUCKET, Program, free_ports, postgres_program, s3_program
 
 pytestmark = pytest.mark.servers
 
@@ -32,17 +31,18 @@ def later(seconds: float, work: Callable[[], object]) -> threading.Timer:
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as servers:
-        yield servers
+def postgres(tmp_path: Path) -> Iterator[tuple[str, Program]]:
+    url, program = postgres_program(tmp_path)
+    with program.running():
+        yield url, program
 
 
-def test_a_ledger_waits_for_a_postgresql_that_is_restarted(tmp_path: Path, stack: ExitStack) -> None:
-    (port,) = free_ports(1)
-    with postgres_server(tmp_path, port) as url:
-        ledger = Ledger(url)
-        ledger.append(DECISION)
-    back = later(2, lambda: stack.enter_context(postgres_server(tmp_path, port)))
+def test_a_ledger_waits_for_a_postgresql_that_is_restarted(postgres: tuple[str, Program]) -> None:
+    url, program = postgres
+    ledger = Ledger(url)
+    ledger.append(DECISION)
+    program.stop()
+    back = later(2, program.start)
     started = time.monotonic()
     assert ledger.append(DECISION).number == 2  # over a connection of the server that was
     assert time.monotonic() - started > 1.5
@@ -50,42 +50,43 @@ def test_a_ledger_waits_for_a_postgresql_that_is_restarted(tmp_path: Path, stack
     assert [row.number for row in Ledger(url).rows("brief")] == [1, 2] and Ledger(url).verify() == []
 
 
-def test_a_database_that_never_answered_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (port,) = free_ports(1)
-    url = f"postgresql+psycopg://ann:secret@127.0.0.1:{port}/ledger"
+def test_a_database_that_never_answered_is_told_at_once(
+    postgres: tuple[str, Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = time.monotonic()
     with pytest.raises(FactoryError) as told:
-        Ledger(url)
+        Ledger(f"postgresql+psycopg://ann:secret@127.0.0.1:{free_ports(1)[0]}/ledger")
     assert time.monotonic() - started < 5 and "secret" not in str(told.value)
     monkeypatch.setattr(ledgers, "_RESTART_SECONDS", 1.0)
-    with postgres_server(tmp_path, port):
-        ledger = Ledger(f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres")
+    url, program = postgres
+    ledger = Ledger(url)
+    program.stop()
     with pytest.raises(FactoryError, match="check that the database is there"):
         ledger.rows()  # it does not come back
 
 
 @pytest.mark.slow
-def test_a_publication_waits_for_an_s3_that_is_away(
-    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_publication_waits_for_an_s3_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import boto3
 
-    monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
-    monkeypatch.delenv("AWS_RETRY_MODE", raising=False)
     (tmp_path / "s3").mkdir()
-    ports = free_ports(4)
-    with s3_server(tmp_path / "s3", ports) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
+    server, program = s3_program(tmp_path / "s3")
+    for name in ("AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    with program.running():
         boto3.Session().client("s3").create_bucket(Bucket=PUBLIC_BUCKET)
         shop = Workshop(tmp_path / "shop", f"s3://{PUBLIC_BUCKET}/channel")
         release = shop.release()
-    back = later(2, lambda: stack.enter_context(s3_server(tmp_path / "s3", ports)))
-    be_patient()
-    row = shop.promote(release)
-    back.join()
-    assert shop.device(channel=f"{server.endpoint}/{PUBLIC_BUCKET}/channel").pull(SUMMARIES, release[0]).version == 1
-    assert open_channel(shop.location, tmp_path / "shop/keys").anchored_heads()[SUMMARIES].hash == row.hash
+        program.stop()
+        back = later(2, program.start)
+        be_patient()
+        row = shop.promote(release)
+        back.join()
+        device = shop.device(channel=f"{server.endpoint}/{PUBLIC_BUCKET}/channel")
+        assert device.pull(SUMMARIES, release[0]).version == 1
+        assert open_channel(shop.location, tmp_path / "shop/keys").anchored_heads()[SUMMARIES].hash == row.hash
 
 
 def test_a_clock_that_goes_backwards_loses_no_decision_and_no_publication(

@@ -287,3 +287,31 @@ def test_what_passed_and_was_not_promoted_is_on_record_for_the_plan(place: Place
     place.version(release, "two", passed=False)
     with pytest.raises(CheckFailed, match="failed better_than_baseline"):
         accept(place.registry, FEATURE, 2, **WHO)
+
+
+def test_a_run_that_was_overtaken_decides_nothing(place: Place) -> None:
+    """Fencing: a run that began before a newer decision, a zombie for instance, cannot publish over it."""
+    release = place.release()
+    base_seen = len(place.registry.ledger.rows("base"))
+    promote(place.registry, FEATURE, place.version(release).version, actor="ann", reason="first", seen=0)
+    second, third = place.version(release, "two"), place.version(release, "three")
+    failed = place.version(release, "four", passed=False)
+    promote(place.registry, FEATURE, third.version, actor="ann", reason="newer", seen=1)
+    rows, pointer = place.registry.ledger.rows(FEATURE), place.registry.channel.pointer(FEATURE, release[0])
+    who = {"actor": "zombie", "reason": "late"}
+    for late in (
+        lambda: promote(place.registry, FEATURE, second.version, **who, force=True, seen=1),
+        lambda: accept(place.registry, FEATURE, second.version, **who, seen=1),
+        lambda: reject(place.registry, FEATURE, failed.version, **who, seen=1),
+    ):
+        with pytest.raises(LedgerConflict, match=r"decision 2 .* was made after this run began, which saw 1"):
+            late()
+    assert place.registry.ledger.rows(FEATURE) == rows
+    assert place.registry.channel.pointer(FEATURE, release[0]) == pointer
+    again = promote(place.registry, FEATURE, third.version, actor="ann", reason="newer", seen=1)
+    assert again == rows[-1], "its own decision, tried again, stands"
+    other, _ = place.release("two")
+    with pytest.raises(LedgerConflict):
+        promote_release(place.registry, release[0], **who, seen=base_seen)
+    current = place.registry.ledger.current_release()
+    assert current is not None and current.base_release == other
