@@ -16,6 +16,8 @@ from infra.canonical import canonical_json
 from infra.errors import FactoryError
 from infra.store import Store
 
+_LEAST_MB = 20.0
+
 
 @dataclass(frozen=True)
 class KnownBase:
@@ -69,6 +71,18 @@ class Workspace:
             yield
         finally:
             lock.release()
+
+    def require_room(self) -> None:
+        """Before servers are started and databases written.
+
+        Raises:
+            FactoryError: the disk is all but full.
+        """
+        free = shutil.disk_usage(self.root).free / 1e6
+        if free < _LEAST_MB:
+            raise FactoryError(
+                f"{self.root}: disk is full ({free:.0f} MB left); make room and run again, finished parts are kept"
+            )
 
     def base_folder(self, digest: str) -> Path:
         """Where the base model with this digest lies, present or not."""

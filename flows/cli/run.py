@@ -135,6 +135,7 @@ def _work(factory: "Factory", features: list[str], promote: bool) -> list[dict[s
     from infra.prefect_server import configure_prefect, prefect_errors
     from infra.s3 import be_patient
 
+    factory.workspace.require_room()
     be_patient()
     configure_prefect(factory.workspace.prefect, factory.prefect_api_url)
     from flows.run_plan import run_plan
