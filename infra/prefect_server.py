@@ -8,7 +8,8 @@ from pathlib import Path
 from infra.errors import Unavailable
 
 _INIT = 1
-_UNREACHABLE = "Failed to reach API"
+# How Prefect's RuntimeErrors about its server begin: one that is set, and one of this process's own.
+_UNREACHABLE = ("Failed to reach API", "Timed out while attempting to connect to ephemeral")
 
 
 def server_url() -> str:

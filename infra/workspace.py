@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.canonical import canonical_json
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable
 from infra.locks import Held, held, is_held
 from infra.store import Store
 
 # How long a process waits for another that writes a small file.
 _WAIT_SECONDS = 60.0
+_LEAST_MB = 20.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,18 @@ class Workspace:
         )
         files = (_pid_file(path) for path in locks)
         return ", ".join(sorted({file.read_text("utf-8") for file in files if file.is_file()})) or "?"
+
+    def require_room(self) -> None:
+        """Before servers are started and databases written.
+
+        Raises:
+            Unavailable: the disk is all but full.
+        """
+        free = shutil.disk_usage(self.root).free / 1e6
+        if free < _LEAST_MB:
+            raise Unavailable(
+                f"{self.root}: disk is full ({free:.0f} MB left); make room and run again, finished parts are kept"
+            )
 
     def base_folder(self, digest: str) -> Path:
         """Where the base model with this digest lies, present or not."""

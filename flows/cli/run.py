@@ -136,6 +136,7 @@ def _work(factory: "Factory", features: list[str], promote: bool) -> list[dict[s
     from infra.prefect_server import configure_prefect, prefect_errors
     from infra.s3 import be_patient
 
+    factory.workspace.require_room()
     be_patient()
     configure_prefect(factory.workspace.prefect)
     from flows.run_plan import run_plan

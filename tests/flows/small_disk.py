@@ -1,4 +1,4 @@
-"""`factory run` in a workspace on a disk that is too small, then, after room was made, again; started by test_outages.
+"""`factory run` in a workspace on a disk that is too small, and again once there is room; started by test_full_disk.
 
 Run in a user and mount namespace of its own, where anybody may mount a tmpfs. Prints what both runs did.
 """
