@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from adapters.device.client import Refused
 from flows.cli.main import app
 from flows.cli.rollout import share_of
-from flows.cli.run import keep_signed
+from flows.cli.triggers import keep_signed
 from flows.factory import open_factory
 from infra.errors import FactoryError
 from registry.channel.metadata import utc_now
