@@ -188,7 +188,7 @@ def test_commands_of_the_factory_are_known() -> None:
     commands = [service.get("command") for service in compose()["services"].values()]
     commands += [container.get("command") for pod in pods("in-cluster") for container in pod["containers"]]
     ours = [command for command in commands if command and command[0] == "factory"]
-    assert len(ours) == 2
+    assert len(ours) == 3
     for command in ours:
         inner = typer.main.get_command(app).commands[command[1]]  # type: ignore[attr-defined]
         inner.make_context(command[1], command[2:])
