@@ -20,6 +20,7 @@ from infra.errors import FactoryError
 from infra.libraries import quieten
 from infra.run_notes import RunNotes
 from infra.settings import Settings, load_settings
+from infra.supervision import Supervisor
 from infra.workspace import KnownBase, Workspace
 from registry.features import Feature, find_features
 from registry.ledger import Ledger
@@ -72,12 +73,38 @@ class Factory:
         """Runs and registered versions, in MLflow."""
         from registry.catalog import Catalog
 
-        return Catalog(self.tracking_uri, self.workspace.artifacts)
+        return Catalog(self.tracking_uri, self.artifacts, self.workspace.downloads)
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's tracking and registry store."""
+        """MLflow's tracking and registry store: a server, if there is one, else a database."""
+        server = "" if self.mlflow_database is None else self.stack.serving().get("mlflow", "")
+        return server.removesuffix("/health") or self.settings.mlflow_uri or str(self.mlflow_database)
+
+    @property
+    def mlflow_database(self) -> str | None:
+        """The database that MLflow keeps its entries in, None if settings name a server that sees to it."""
+        if self.settings.mlflow_uri.startswith(("http://", "https://", "databricks")):
+            return None
         return self.settings.mlflow_uri or f"sqlite:///{self.workspace.root / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> str:
+        """Where the files of runs and versions go, as MLflow names places, unless a server keeps them."""
+        place = self.settings.artifacts
+        if place.startswith("s3://"):
+            return place.rstrip("/")
+        return (Path(place).expanduser() if place else self.workspace.artifacts).resolve().as_uri()
+
+    @property
+    def prefect_api_url(self) -> str:
+        """The Prefect server that runs report to; empty if each run starts one of its own."""
+        return self.settings.prefect_api_url or self.stack.serving().get("prefect", "").removesuffix("/health")
+
+    @cached_property
+    def stack(self) -> Supervisor:
+        """The servers of this workspace on this machine."""
+        return Supervisor(self.workspace.root / "stack")
 
     @cached_property
     def registry(self) -> "Registry":
@@ -297,4 +324,7 @@ class Factory:
 def open_factory(home: str | Path | None = None, profile: str | None = None) -> Factory:
     """The factory in a workspace; what the arguments leave open is read from settings."""
     quieten()
-    return Factory(load_settings(home=home, profile=profile))
+    factory = Factory(load_settings(home=home, profile=profile))
+    if factory.prefect_api_url:
+        os.environ.setdefault("PREFECT_API_URL", factory.prefect_api_url)  # where Prefect looks for it
+    return factory

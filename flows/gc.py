@@ -1,13 +1,14 @@
-"""Which outputs in the store nobody needs any more.
+"""What in the workspace nobody needs any more: outputs in the store, what kills left there, answers nobody asks for.
 
-Everything in the store can be built again, and what is registered, decided or published lies elsewhere: in MLflow's
-artifacts, the ledger and the channel, which are not touched. Kept are the stages of today's base release and features,
-those of every version in production, and whatever is younger than the grace period.
+All of it can be made again, and what is registered, decided or published lies elsewhere: in MLflow's artifacts, the
+ledger and the channel, which are not touched. Kept are the stages of today's base release and features, those of every
+version in production, and whatever is younger than the grace period.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 from adapters.palettization.stages import exploration_stages, release_stages
 from flows.factory import Factory
@@ -24,6 +25,17 @@ def unreachable(factory: Factory, grace: timedelta) -> list[Entry]:
         for entry in factory.workspace.store.entries()
         if entry.created < latest and entry.key not in keys and not _belongs(entry.inputs, lineages)
     ]
+
+
+def leftovers(factory: Factory, grace: timedelta) -> list[Path]:
+    """Folders that nothing was written to for `grace`: half-made or damaged outputs, scratch, half-fetched base models;
+    and what nobody asked for since then: models' answers, downloads of versions."""
+    workspace = factory.workspace
+    found = [*workspace.store.leftovers(), *workspace.store.scratch_folders(), *workspace.half_fetched()]
+    for used in (workspace.books, workspace.downloads):  # their folders' times are those of the last use
+        found += sorted(used.glob("*/"))
+    latest = time.time() - grace.total_seconds()
+    return [folder for folder in found if max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) < latest]
 
 
 def _release_keys(factory: Factory) -> Iterator[str]:

@@ -17,6 +17,7 @@ from adapters.records import Quarantined, Record, digest_records, read_records
 from infra.canonical import canonical_json, digest, digest_file
 from infra.errors import CheckFailed
 from infra.store import Stage
+from infra.workspace import in_use
 
 if TYPE_CHECKING:
     from adapters.inference.types import TextGenerator
@@ -212,7 +213,7 @@ class Job:
         """What decides a system's answers, and the folder of those that it ever gave."""
         base = system.release.base_digest if system.adapter is None else system.release.key
         answering = {"base": base, "adapter": system.identity, "code": self.lineage.evaluation["code.generation"]}
-        return answering, self.books / digest(answering)
+        return answering, in_use(self.books / digest(answering))
 
     def evaluation(
         self,

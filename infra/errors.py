@@ -1,5 +1,10 @@
 """Errors that a user sees as one line: what happened, where, and what to do."""
 
+import errno
+
+# What the system says when a disk, a quota or a file-size limit is full.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class FactoryError(Exception):
     """A mistake in usage or input. The command line prints the message without a traceback and exits with 2."""

@@ -1,9 +1,15 @@
-"""Prefect's settings for this process: its own ephemeral server in the workspace unless `PREFECT_API_URL` names one."""
+"""Prefect's settings for this process: an ephemeral server in the workspace unless settings name one, or one is up."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from infra.errors import Unavailable
+
 _INIT = 1
+# How Prefect's RuntimeErrors about its server begin: one that is set, and one of this process's own.
+_UNREACHABLE = ("Failed to reach API", "Timed out while attempting to connect to ephemeral")
 
 
 def server_url() -> str:
@@ -29,6 +35,22 @@ def configure_prefect(home: Path) -> None:
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     end_orphaned_servers(Path(os.environ["PREFECT_HOME"]))
+
+
+@contextmanager
+def prefect_errors() -> Iterator[None]:
+    """What Prefect raises in the block where its server is away, as Unavailable; it has tried for a minute by then."""
+    import httpx
+
+    try:
+        yield
+    except (httpx.TransportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith(_UNREACHABLE):
+            raise
+        where = server_url() or "this run's own"
+        raise Unavailable(
+            f"Prefect's server ({where}) is away: {error}; start it and run again, finished parts are kept"
+        ) from None
 
 
 def end_orphaned_servers(home: Path) -> None:

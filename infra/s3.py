@@ -1,5 +1,6 @@
 """S3 through boto3: a client that retries, and its errors in one line."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from infra.errors import FactoryError, Unavailable
 
 _ATTEMPTS = 5
+_PATIENT_ATTEMPTS = 10  # with pauses of up to 20 s: about a minute
+_VARIABLE = "AWS_MAX_ATTEMPTS"
 _REASONS = {
     "NoSuchBucket": "no such bucket",
     "AccessDenied": "access denied; check what the credentials may do there",
@@ -21,14 +24,21 @@ _REASONS = {
 def open_client() -> Any:
     """A client. Credentials come from where boto3 looks for them; AWS_ENDPOINT_URL names another server than Amazon's.
 
-    Calls are tried five times, with growing pauses (botocore's standard mode).
+    Calls are tried five times, or as AWS_MAX_ATTEMPTS says, with growing pauses (botocore's standard mode).
     """
     import boto3
     from botocore.config import Config
 
+    attempts = int(os.environ.get(_VARIABLE, _ATTEMPTS))
     # A session of its own: the default one would keep the credentials that it found first.
-    config = Config(retries={"mode": "standard", "total_max_attempts": _ATTEMPTS})
+    config = Config(retries={"mode": "standard", "total_max_attempts": attempts})
     return boto3.Session().client("s3", config=config)
+
+
+def be_patient() -> None:
+    """Let S3 be away for a minute: for runs, which take longer than that. MLflow's own clients read these, too."""
+    os.environ.setdefault(_VARIABLE, str(_PATIENT_ATTEMPTS))
+    os.environ.setdefault("AWS_RETRY_MODE", "standard")
 
 
 @contextmanager

@@ -35,7 +35,14 @@ class Settings(BaseSettings):
     release_recipe: Path | None = Field(default=None, description="a base release recipe instead of the shipped one")
     bits_per_weight: float | None = Field(default=None, description="target of base releases instead of the recipe's")
     device: str = Field(default="cpu", description="what torch runs on: cpu, cuda, cuda:1")
-    mlflow_uri: str = Field(default="", description="MLflow server; default: SQLite in the workspace")
+    mlflow_uri: str = Field(default="", description="MLflow server, or database; default: SQLite in the workspace")
+    artifacts: str = Field(
+        default="", description="folder or s3://bucket/prefix of MLflow's files; default: in the workspace"
+    )
+    prefect_api_url: str = Field(default="", description="Prefect server; default: one of `factory up`, or of the run")
+    prefect_database_url: str = Field(
+        default="", repr=False, description="database of the Prefect server that `factory up` starts; default: SQLite"
+    )
     ledger_url: str = Field(default="", description="SQLAlchemy URL of the ledger; default: SQLite in the workspace")
     channel: str = Field(
         default="", description="folder or s3://bucket/prefix of the channel; default: in the workspace"

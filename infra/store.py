@@ -10,20 +10,18 @@ Notable choices:
 """
 
 import contextlib
-import errno
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from infra.canonical import canonical_json, digest, digest_folder
-from infra.errors import Unavailable
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from infra.errors import DISK_FULL, Unavailable
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class Store:
             try:
                 return self._build(stage, making)
             except OSError as error:
-                if error.errno not in _DISK_FULL:
+                if error.errno not in DISK_FULL:
                     raise
                 raise Unavailable(
                     f"{self.root}: {error.strerror} while {stage.name} was built; make room and run again, "
@@ -155,11 +153,29 @@ class Store:
 
     def entries(self) -> Iterator[Entry]:
         """All finished outputs; what is being made, or was moved aside as damaged, is none."""
-        for manifest in sorted(self.root.glob("*/*/stage.json")):
-            folder = manifest.parent
-            content = json.loads(manifest.read_text("utf-8"))
-            if folder.name == content["key"]:
+        for folder in self._folders():
+            content = _manifest(folder)
+            if content is not None and folder.name == content["key"]:
                 yield Entry(content["stage"], content["key"], folder, content["inputs"], content["created"])
+
+    def leftovers(self) -> Iterator[Path]:
+        """Folders that are no output: what was moved aside as damaged, and what a killed build left half-made."""
+        for folder in self._folders():
+            content = _manifest(folder)
+            if content is None or folder.name != content["key"]:
+                yield folder
+        for making in sorted((self.root / "making").glob("*/")):
+            lock = FileLock(f"{making}.lock")
+            with contextlib.suppress(Timeout), lock.acquire(timeout=0):
+                if making.exists():
+                    yield making
+
+    def scratch_folders(self) -> list[Path]:
+        """What builds that did not end have kept for the next try."""
+        return sorted((self.root / "scratch").glob("*/"))
+
+    def _folders(self) -> list[Path]:
+        return [path for path in sorted(self.root.glob("*/*/")) if path.parent.name not in ("making", "scratch")]
 
     def remove(self, entry: Entry) -> None:
         """Remove an output, unless a process builds its key just now; a reader never sees a part of it."""
@@ -169,3 +185,13 @@ class Store:
             shutil.rmtree(making, ignore_errors=True)
             entry.folder.rename(making)
             shutil.rmtree(making)
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """What `stage.json` says, None if it is not there or says less than it should."""
+    try:
+        content = json.loads((folder / "stage.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    wanted = ("stage", "key", "inputs", "created")
+    return content if isinstance(content, dict) and all(name in content for name in wanted) else None

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.canonical import canonical_json
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable
 from infra.locks import Held, held, is_held
 from infra.store import Store
 
 # How long a process waits for another that writes a small file.
 _WAIT_SECONDS = 60.0
+_LEAST_MB = 20.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Workspace:
         self.keys = root / "keys"
         self.artifacts = root / "artifacts"
         self.books = root / "answers"
+        self.downloads = root / "downloads"
         self.prefect = root / "prefect"
         self._bases = root / "bases"
         self._whole = root / "lock"
@@ -93,6 +95,18 @@ class Workspace:
         files = (_pid_file(path) for path in locks)
         return ", ".join(sorted({file.read_text("utf-8") for file in files if file.is_file()})) or "?"
 
+    def require_room(self) -> None:
+        """Before servers are started and databases written.
+
+        Raises:
+            Unavailable: the disk is all but full.
+        """
+        free = shutil.disk_usage(self.root).free / 1e6
+        if free < _LEAST_MB:
+            raise Unavailable(
+                f"{self.root}: disk is full ({free:.0f} MB left); make room and run again, finished parts are kept"
+            )
+
     def base_folder(self, digest: str) -> Path:
         """Where the base model with this digest lies, present or not."""
         return self._bases / digest
@@ -101,6 +115,10 @@ class Workspace:
         """Every base model that was fetched, oldest first."""
         path = self._bases / "known.json"
         return [KnownBase(**entry) for entry in json.loads(path.read_text("utf-8"))] if path.is_file() else []
+
+    def half_fetched(self) -> list[Path]:
+        """Base models whose download was killed, or is under way."""
+        return sorted(self._bases.glob("fetching-*/"))
 
     def add_base(self, source: str, fetch: Callable[[Path], str]) -> KnownBase:
         """Fetch a base model with `fetch(folder) -> digest of its content` and keep it under that digest."""
@@ -116,6 +134,13 @@ class Workspace:
             known.append(KnownBase(source, digest, time.time()))
             write_atomically(self._bases / "known.json", canonical_json([asdict(base) for base in known]))
         return known[-1]
+
+
+def in_use(folder: Path) -> Path:
+    """The folder, marked as used now if it is there: `factory gc` goes by that."""
+    if folder.is_dir():
+        os.utime(folder)
+    return folder
 
 
 def _pid_file(lock: Path) -> Path:

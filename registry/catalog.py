@@ -66,13 +66,15 @@ class RunContent:
 
 
 class Catalog:
-    """What is registered in the MLflow at `tracking_uri`; files go to `artifact_root` unless a server keeps them.
+    """What is registered in the MLflow at `tracking_uri`; files go to the URI `artifact_root`, or where a server says.
+
+    What lies on another machine is fetched into the folder `downloads`, once.
 
     Nothing is imported or opened before the first call. All methods raise FactoryError for what MLflow refuses.
     """
 
-    def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
-        self._store = MlflowStore(tracking_uri, artifact_root)
+    def __init__(self, tracking_uri: str, artifact_root: str, downloads: Path) -> None:
+        self._store = MlflowStore(tracking_uri, artifact_root, downloads)
 
     def log_run(self, experiment: str, name: str, content: RunContent) -> str:
         """Record one finished run under an experiment and return its id."""
@@ -264,14 +266,22 @@ class Catalog:
 
         Returns a line for each that was changed.
         """
+        changes = self._off_aliases(model, wanted)
+        for alias, (_, to) in changes.items():
+            self._store.set_alias(model, alias, to)
+        return [f"{model}: alias {alias} {present} → {to}" for alias, (present, to) in changes.items()]
+
+    def off_aliases(self, model: str, wanted: Mapping[str, int]) -> list[str]:
+        """A line for each alias that `set_production_aliases` would change."""
+        changes = self._off_aliases(model, wanted).items()
+        return [f"{model}: alias {alias} is {present}, and should be {to}" for alias, (present, to) in changes]
+
+    def _off_aliases(self, model: str, wanted: Mapping[str, int]) -> dict[str, tuple[int | None, int | None]]:
+        """By alias, where it points to and where it should; None: nowhere."""
         present = self._store.aliases(model)
-        others: dict[str, int | None] = {
-            alias: None for alias in present.keys() - wanted.keys() if alias.startswith(PRODUCTION)
-        }
-        changed = {alias: to for alias, to in {**wanted, **others}.items() if present.get(alias) != to}
-        for alias, version in changed.items():
-            self._store.set_alias(model, alias, version)
-        return [f"{model}: alias {alias} {present.get(alias)} → {version}" for alias, version in changed.items()]
+        ours = wanted.keys() | {alias for alias in present if alias.startswith(PRODUCTION)}
+        found = {alias: (present.get(alias), wanted.get(alias)) for alias in [*wanted, *sorted(ours - wanted.keys())]}
+        return {alias: (now, to) for alias, (now, to) in found.items() if now != to}
 
     def _is_whole(self, release: ReleaseVersion) -> bool:
         try:

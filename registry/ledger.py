@@ -7,10 +7,11 @@ Notable choices:
 - Nothing updates or deletes a row, and triggers in the database refuse to. Rows are chained by hash, feature by
   feature, so a row that was changed all the same is found by `verify`.
 - What the plan, the list and the projections need is one query each over an index, however long the history is.
-- SQLite by default, PostgreSQL by URL.
+- SQLite by default, PostgreSQL by URL. A server that answered this process before is waited for: it may be restarting.
 """
 
 import sqlite3
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,6 +26,10 @@ from registry.decisions import BASE, MOVES, NO_ROW, Decision, Row
 from registry.migrations import migrate
 
 _WAIT_SECONDS = 30.0
+_RESTART_SECONDS = 60.0
+_LOOK_SECONDS = 0.5
+# The databases that have answered this process.
+_answered: set[str] = set()
 
 _LEDGER = sa.table("ledger", *(sa.column(name) for name in (*Row.model_fields, "lineage_key")))
 _IN_ORDER = (_LEDGER.c.feature, _LEDGER.c.number)
@@ -50,7 +55,7 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         try:
-            self._engine = sa.create_engine(url)
+            self._engine = sa.create_engine(url, pool_pre_ping=True)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise FactoryError(f"ledger_url: {error}; use sqlite:///FILE or postgresql+psycopg://…") from None
         if self._engine.dialect.name == "sqlite":
@@ -155,12 +160,26 @@ class Ledger:
     @contextmanager
     def _transaction(self, writes: bool = False) -> Iterator[sa.Connection]:
         try:
-            with self._engine.connect().execution_options(ledger_writes=writes) as connection, connection.begin():
+            with self._connect().execution_options(ledger_writes=writes) as connection, connection.begin():
                 yield connection
         except OperationalError as error:
             shown = self._engine.url.render_as_string(hide_password=True)
             reason = str(error.orig).strip().splitlines()[0]
             raise Unavailable(f"ledger {shown}: {reason}; check that the database is there and free") from None
+
+    def _connect(self) -> sa.Connection:
+        url = self._engine.url.render_as_string(hide_password=False)
+        deadline = time.monotonic() + (_RESTART_SECONDS if url in _answered else 0.0)
+        while True:
+            try:
+                connection = self._engine.connect()
+            except OperationalError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+            else:
+                _answered.add(url)
+                return connection
 
 
 def _following(decision: Decision, last: Row | None) -> Row:

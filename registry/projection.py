@@ -5,7 +5,7 @@ So a head that the channel holds proves that all decisions up to it were carried
 found by comparing heads, without starting MLflow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,21 +66,24 @@ def repair(registry: Registry, everything: bool = False) -> list[str]:
     found = _compare(registry, everything)
     if found is None:
         return []
-    current, done = found.current, found.lines
+    done = found.lines
     move_all = found.base_behind or everything
     moved = {one.production.feature for one in found.behind}
-    serving = registry.ledger.serving() if move_all or moved else {}
-    for feature in sorted((serving.keys() - {BASE}) if move_all else moved):
-        wanted = {_alias(row, current): row.version for row in serving[feature]}
-        changed = registry.catalog.set_production_aliases(adapter_model(feature), wanted)
-        done += changed if everything else []
-    if move_all:
-        changed = registry.catalog.set_production_aliases(RELEASES, {PRODUCTION: current.version})
-        done += changed if everything else []
+    if move_all or moved:
+        for model, wanted in _wanted_aliases(registry, found.current, None if move_all else moved).items():
+            changed = registry.catalog.set_production_aliases(model, wanted)
+            done += changed if everything else []
     written = registry.channel.publish(_publications(registry, found, everything), found.heads)
     expected = moved | ({BASE} if found.base_behind else set())
     done += [f"channel: {target} was put back" for target in written if target.split("/")[0] not in expected]
     return done
+
+
+def misplaced_aliases(registry: Registry) -> list[str]:
+    """A line for each alias in MLflow that is not where the ledger says."""
+    current = registry.ledger.current_release()
+    wanted = _wanted_aliases(registry, current, None) if current else {}
+    return [line for model, aliases in wanted.items() for line in registry.catalog.off_aliases(model, aliases)]
 
 
 def verify(registry: Registry) -> list[Finding]:
@@ -127,6 +130,14 @@ def _require_anchored(feature: str, rows: Sequence[Row], anchored: Head | None) 
             f"{feature}: the channel follows decision {anchored.number}, which the ledger does not have; "
             "bring the ledger back from its backup"
         )
+
+
+def _wanted_aliases(registry: Registry, current: Row, only: Collection[str] | None) -> dict[str, dict[str, int]]:
+    """By registered model, the aliases that the ledger asks for; of the named features, or of everything."""
+    serving = registry.ledger.serving()
+    features = sorted(serving.keys() - {BASE} if only is None else only)
+    wanted = {adapter_model(name): {_alias(row, current): row.version for row in serving[name]} for name in features}
+    return wanted if only is not None else wanted | {RELEASES: {PRODUCTION: current.version}}
 
 
 def _is_behind(registry: Registry, row: Row) -> bool:

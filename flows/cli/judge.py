@@ -111,9 +111,10 @@ def _judge(factory: "Factory") -> "Judge":
     from adapters.evaluation.judges import Judge
     from adapters.inference.endpoint import EndpointGenerator
     from infra.canonical import digest
+    from infra.workspace import in_use
 
     settings = factory.settings
-    book = factory.workspace.books / digest(["judge", settings.judge_url, settings.judge_model])
+    book = in_use(factory.workspace.books / digest(["judge", settings.judge_url, settings.judge_model]))
     return Judge(
         settings.judge_model or "model",
         lambda: EndpointGenerator(settings.judge_url, settings.judge_model, settings.judge_api_key or None),

@@ -19,10 +19,11 @@ from flows.cli import (
     rollout,
     run,
     serve,
+    stack,
     triggers,
     upkeep,
 )
-from infra.errors import FactoryError
+from infra.errors import DISK_FULL, FactoryError
 from infra.libraries import quieten
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ app.add_typer(device.app, name="device")
 rollout.register(app)
 bench.register(app)
 upkeep.register(app)
+stack.register(app)
 
 
 def main() -> None:
@@ -58,6 +60,12 @@ def main() -> None:
     except FactoryError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}; make room and run again, finished parts are kept", file=sys.stderr)
+        sys.exit(FactoryError.exit_code)
     except KeyboardInterrupt:
         print("stopped; the next run goes on where this one was", file=sys.stderr)
         sys.exit(130)

@@ -133,12 +133,16 @@ def run_once(factory: "Factory", features: list[str], promote: bool, json: bool)
 
 def _work(factory: "Factory", features: list[str], promote: bool) -> list[dict[str, Any]]:
     """Start Prefect, which takes seconds, now that there is work."""
-    from infra.prefect_server import configure_prefect
+    from infra.prefect_server import configure_prefect, prefect_errors
+    from infra.s3 import be_patient
 
+    factory.workspace.require_room()
+    be_patient()
     configure_prefect(factory.workspace.prefect)
     from flows.run_plan import run_plan
 
-    return run_plan(str(factory.workspace.root), factory.settings.profile, features, promote)
+    with prefect_errors():
+        return run_plan(str(factory.workspace.root), factory.settings.profile, features, promote)
 
 
 def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Factory") -> None:

@@ -102,6 +102,13 @@ def test_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
         Workspace(tmp_path / "file" / "home")
 
 
+def test_a_disk_that_is_all_but_full_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Workspace(tmp_path).require_room()
+    monkeypatch.setattr("infra.workspace._LEAST_MB", 1e9)
+    with pytest.raises(FactoryError, match="disk is full"):
+        Workspace(tmp_path).require_room()
+
+
 def test_bases_are_kept_by_content_and_remembered(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     fetched: list[Path] = []

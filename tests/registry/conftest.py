@@ -62,7 +62,7 @@ class Place:
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Catalog(f"sqlite:///{path}", path.parent).releases()
+    Catalog(f"sqlite:///{path}", path.parent.as_uri(), path.parent).releases()
     return path
 
 
@@ -78,7 +78,7 @@ def open_place(empty_mlflow: Path) -> Callable[..., Place]:
         uri = f"sqlite:///{database}"
         parts = (
             Ledger(ledger_url or f"sqlite:///{folder / 'ledger.db'}"),
-            Catalog(uri, folder / "files"),
+            Catalog(uri, (folder / "files").as_uri(), folder / "downloads"),
             open_channel(folder / "channel", folder / "keys"),
         )
         return Place(folder, Registry(*parts), uri)

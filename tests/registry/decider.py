@@ -118,7 +118,11 @@ def _serve(connection: Connection, folder: str, url: str) -> None:
     place = Path(folder)
     uri = f"sqlite:///{place / 'mlflow.db'}"
     channel = open_channel(place / "channel", place / "keys")
-    registry = Registry(Ledger(url or f"sqlite:///{place / 'ledger.db'}"), Catalog(uri, place / "files"), channel)
+    registry = Registry(
+        Ledger(url or f"sqlite:///{place / 'ledger.db'}"),
+        Catalog(uri, (place / "files").resolve().as_uri(), place / "downloads"),
+        channel,
+    )
     registry.catalog.releases()  # opens MLflow
     steps = _Steps(folder)
     while True:

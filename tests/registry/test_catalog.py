@@ -149,7 +149,7 @@ def test_an_adapter_needs_its_release_in_the_catalog(place: Place) -> None:
 def test_an_mlflow_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(FactoryError, match=r"MLflow at http://127\.0\.0\.1:9") as caught:
-        Catalog("http://127.0.0.1:9", tmp_path).releases()
+        Catalog("http://127.0.0.1:9", tmp_path.as_uri(), tmp_path).releases()
     assert "\n" not in str(caught.value)
 
 
@@ -159,7 +159,7 @@ def test_nothing_is_said_on_the_terminal(tmp_path: Path) -> None:
 
     code = (
         "import sys; from pathlib import Path; from registry.catalog import *; "
-        "c = Catalog(f'sqlite:///{sys.argv[1]}/m.db', Path(sys.argv[1])); "
+        "c = Catalog(f'sqlite:///{sys.argv[1]}/m.db', Path(sys.argv[1]).as_uri(), Path(sys.argv[1])); "
         "c.log_run('x', 'y', RunContent()); c.releases()"
     )
     root = Path(__file__).parents[2]
