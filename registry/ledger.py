@@ -55,7 +55,10 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         try:
-            self._engine = sa.create_engine(url, pool_pre_ping=True)
+            # A server's connection is closed after use: what watches opens a ledger again and again, and a server that
+            # was started anew would find dead ones in a pool.
+            at_server = sa.make_url(url).get_backend_name() != "sqlite"
+            self._engine = sa.create_engine(url, **({"poolclass": sa.NullPool} if at_server else {}))
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise FactoryError(f"ledger_url: {error}; use sqlite:///FILE or postgresql+psycopg://…") from None
         if self._engine.dialect.name == "sqlite":
