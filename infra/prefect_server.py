@@ -48,7 +48,7 @@ def prefect_errors() -> Iterator[None]:
             raise
         where = os.environ.get("PREFECT_API_URL", "this run's own")
         raise FactoryError(
-            f"Prefect's server ({where}) is away: {error}; start it and run again, finished parts are kept"
+            f"Prefect's server ({where}): {error}; see that it is there, and run again: finished parts are kept"
         ) from None
 
 
