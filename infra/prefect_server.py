@@ -49,7 +49,7 @@ def prefect_errors() -> Iterator[None]:
             raise
         where = server_url() or "this run's own"
         raise Unavailable(
-            f"Prefect's server ({where}) is away: {error}; start it and run again, finished parts are kept"
+            f"Prefect's server ({where}): {error}; see that it is there, and run again: finished parts are kept"
         ) from None
 
 
