@@ -41,6 +41,7 @@ class Workspace:
         self.keys = root / "keys"
         self.artifacts = root / "artifacts"
         self.books = root / "answers"
+        self.synthesis = root / "synthesis"
         self.prefect = root / "prefect"
         self._bases = root / "bases"
         for folder in (self.store.root, self.channel, self.artifacts, self.prefect, self._bases):
