@@ -152,7 +152,7 @@ class SynthesisSection(Section):
         default=0.965,
         gt=0,
         lt=1,
-        description="of people's own targets that groundedness and scorer must let pass, each",
+        description="of people's own targets that each learnt filter lets pass",
     )
     tie: float = Field(default=0.01, ge=0, lt=1, description="two candidates closer than this go to people")
     max_documents: int = Field(default=500, gt=0)

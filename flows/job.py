@@ -54,8 +54,8 @@ class System(NamedTuple):
 class Job:
     """The inputs of one feature's rebuild.
 
-    `teachers` are registered versions that teach, by the name that the recipe gives them; `books` is the folder of answers
-    that were ever given, by system; `synthesis_folder` keeps the drafts and audit tables of the feature's teachers.
+    `teachers` are registered versions that teach, by the name that the recipe gives them; `books` is the folder of
+    answers that were ever given, by system; `synthesis_folder` keeps drafts and audit tables of the feature's teachers.
     """
 
     recipe: Recipe

@@ -1,8 +1,8 @@
 """Text from a server that speaks OpenAI's chat completions (vLLM, llama-server, Ollama and others).
 
-The server batches, so several prompts are under way at once, with a bound on requests a minute where there is one. What a server may leave out is asked for and done
-without: candidates (`n`) are asked for again until there are enough, and without log-probabilities an answer's
-`logprob` is 0.
+The server batches, so several prompts are under way at once; requests a minute can be bounded. What a server may leave
+out is asked for and done without: candidates (`n`) are asked for again until there are enough, and without
+log-probabilities an answer's `logprob` is 0.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """The audit table: every candidate with its scores and its verdict, and how long such texts are kept.
 
 A table holds what teachers made of people's texts. So it lies outside of the store, whose outputs never change: rows of
-a record that is taken out of the data go, and so does every file that nobody has written to for as long as settings say.
+a record that is taken out of the data go, and so does every file that nobody wrote to for as long as settings say.
 Columns: id, use_case, teacher, phrasing, number, text, target, tokens, logprob, groundedness, score, agreement, rank,
 verdict, reasons (by filter), question (why people must decide).
 """

@@ -54,6 +54,7 @@ _NO_UNITS = frozenset(
         "who which will would are be can has have had he she we i you not"
     )
 )
+_QUANTITIES = frozenset({*_WRITTEN, *_SCALES})
 _REACH = 3
 
 _CALENDAR = _listed(
@@ -121,7 +122,9 @@ def _units(tokens: Sequence[str], start: int, end: int) -> Iterator[str]:
         word = token.casefold()
         if word in ".!?;\n":
             break
-        if word[0].isalpha() and word not in _NO_UNITS and word not in _WRITTEN and word not in _SCALES or word == "%":
+        if (
+            word[0].isalpha() and word not in _NO_UNITS and word not in _WRITTEN and word not in _SCALES
+        ) or word == "%":
             yield word.removesuffix("s") or word
     if start and (word := tokens[start - 1].casefold().removesuffix("s")) in _NUMBERED:
         yield word

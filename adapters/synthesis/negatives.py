@@ -11,7 +11,6 @@ from typing import NamedTuple
 from adapters.synthesis.evidence import sentences
 from adapters.synthesis.facts import names
 
-
 _KINDS_EACH = 4
 
 

@@ -41,7 +41,8 @@ _TASK = re.compile(
 
 def without_orders(document: str) -> tuple[str, str]:
     """The document without sentences that give orders to a model, and those sentences."""
-    kept, taken = [], []
+    kept: list[str] = []
+    taken: list[str] = []
     for sentence in _SENTENCE.split(document):
         told = sentence.strip()[:_LONGEST]
         (taken if _ORDER.search(told) or _TASK.search(told) else kept).append(sentence)

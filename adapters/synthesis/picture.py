@@ -1,4 +1,4 @@
-"""A picture of a synthesis report: what becomes of the candidates of each use case and teacher, and what filters stop."""
+"""A picture of a synthesis report: what becomes of the candidates of use cases and teachers, and what filters stop."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

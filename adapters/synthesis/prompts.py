@@ -17,13 +17,13 @@ _KEY_POINT = (
 _SUMMARIES = {
     "email": (
         _KEY_POINT,
-        "Extract and present what the input email asks for or announces in one very short sentence, including essential "
-        "details like dates or locations if necessary.",
+        "Extract and present what the input email asks for or announces in one very short sentence, including "
+        "essential details like dates or locations if necessary.",
     ),
     "messages": (
         _KEY_POINT,
-        "Extract and present what the people in the input text agree on in one very short sentence, including essential "
-        "details like names, dates or locations.",
+        "Extract and present what the people in the input text agree on in one very short sentence, including "
+        "essential details like names, dates or locations.",
     ),
     "notifications": (
         _KEY_POINT,

@@ -1,8 +1,8 @@
 """A score for candidates, learnt from what people wrote: their targets against the same ones made wrong.
 
-A logistic regression over the figures of `evidence.py`. Every person's target and its negatives are scored by a model that
-did not see that document (five folds); from these scores come the AUC by kind of mistake, the calibration (Platt 1999)
-and the thresholds, which let a given share of people's own targets pass. Trained anew for each feature: seconds.
+A logistic regression over the figures of `evidence.py`. Every person's target and its negatives are scored by a model
+that did not see that document (five folds); from these scores come the AUC by kind of mistake, the calibration (Platt
+1999) and the thresholds, which let a given share of people's own targets pass. Trained anew for each feature: seconds.
 """
 
 import random
@@ -45,13 +45,10 @@ class Scorer:
         return Known.of(document, Source.of(document, instruction, self.common, labels), self.language)
 
     def doubts(self, text: str, known: Known) -> dict[str, str]:
-        """Why a text is doubted, by filter: it is less grounded, stranger or worse than nearly all that people wrote."""
+        """Why a text is doubted, by filter: less grounded, stranger or worse than nearly all that people wrote."""
         found = {}
-        grounded, strange, score = (
-            self.groundedness(text, known),
-            self.strangeness(text, known),
-            self.score(text, known),
-        )
+        grounded, strange = self.groundedness(text, known), self.strangeness(text, known)
+        score = self.score(text, known)
         if grounded < self.least_grounded:
             found["groundedness"] = f"{grounded:.2f} in a sentence, at least {self.least_grounded:.2f}"
         if strange > self.most_strange:

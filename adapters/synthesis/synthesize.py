@@ -1,4 +1,4 @@
-"""The synthesis stage: a committee writes several answers to each unlabelled record, filters reject, the best one stays.
+"""The synthesis stage: a committee writes answers to each unlabelled record, filters reject, the best one stays.
 
 Output folder: `accepted.jsonl` (records to train on) and `report.json` (counts per filter, teacher, phrasing and use
 case; diversity; what the scorer is worth). Every candidate with its scores goes to the audit table, which lies
@@ -21,7 +21,7 @@ from adapters.synthesis.damage import damage
 from adapters.synthesis.diversity import diversity
 from adapters.synthesis.drafts import Drafts, Member
 from adapters.synthesis.negatives import Pair
-from adapters.synthesis.prompts import phrasings, teaching_prompt
+from adapters.synthesis.prompts import teaching_prompt
 from adapters.synthesis.rewriting import RULES_OF, target_of
 from adapters.synthesis.rules import rejections
 from adapters.synthesis.scorer import Scorer, train_scorer
