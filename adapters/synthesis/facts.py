@@ -4,6 +4,7 @@ Plain pattern matching without a model, so that a rejection can be explained to 
 far as written numbers, weekdays and months go.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -181,10 +182,12 @@ def is_named(name: str, vocabulary: frozenset[str]) -> bool:
     return bare in vocabulary or bare.removesuffix("s") in vocabulary
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _whole_day(word: str) -> str:
     """`fri` as `friday`, `sept` as `september`, any other word as it is."""
     return next((day for day in _CALENDAR if len(word) >= 3 and day.startswith(word)), word)
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _bare(word: str) -> str:
     return _ENDING.sub("", word.casefold().replace("’", "'"))

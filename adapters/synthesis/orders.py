@@ -25,7 +25,7 @@ _ORDER = re.compile(
     r"|\b(?:you are|act as|pretend to be|as an?|dear|note to(?: the)?|attention)\s+(?:now\s+)?(?:an?\s+)?"
     r"(?:ai|assistant|chatbot|language model|llm|model|bot)\b"
     r"|\b(?:new|system|hidden|real|following) (?:instructions?|prompts?|task)\b"
-    r"|^\W*(?:system|assistant|instructions?|prompt)\s*:"
+    r"|(?:^|:)\W*(?:system|assistant|instructions?|prompt)\s*:"
     r"|\b(?:summari[sz]er|anyone summari[sz]ing|when summari[sz]ing|whoever summari[sz]es|in (?:your|the) summary)\b",
     re.IGNORECASE,
 )

@@ -1,6 +1,7 @@
 """Rules for the other tasks: what a rewriting keeps, what a label says. Rules of summaries: `rules.py`."""
 
 import re
+from dataclasses import replace
 
 from adapters.inference.types import Answer
 from adapters.recipe import SynthesisSection, Task
@@ -29,12 +30,27 @@ def no_label(answer: Answer, source: Source, section: SynthesisSection) -> str |
     return None if found and found["label"] in source.labels else "no label of the feature, or no reason"
 
 
+def _on_reason(rule: Rule) -> Rule:
+    """A rule that judges the reason of an answer `label: reason`, and nothing where there is none."""
+
+    def judge(answer: Answer, source: Source, section: SynthesisSection) -> str | None:
+        found = _LABELLED.fullmatch(answer.text.strip())
+        return rule(replace(answer, text=found["reason"]), source, section) if found else None
+
+    return judge
+
+
 _REWRITING = ("unfinished", "refusal", "boilerplate", "echo", "repetition", "numbers", "names")
 RULES_OF: dict[Task, dict[str, Rule]] = {
     "summarize": RULES,
     "digest": RULES,
     "rewrite": {name: RULES[name] for name in _REWRITING} | {"unchanged": unchanged, "facts_lost": facts_lost},
-    "classify": {name: RULES[name] for name in ("unfinished", "numbers", "names")} | {"label": no_label},
+    "classify": {
+        "unfinished": RULES["unfinished"],
+        "label": no_label,
+        "numbers": _on_reason(RULES["numbers"]),
+        "names": _on_reason(RULES["names"]),
+    },
     "damage": {},
 }
 
