@@ -131,6 +131,8 @@ class Teacher(Section):
             raise ValueError("a teacher has a url or a version, not both")
         if self.url and not self.model:
             raise ValueError("a teacher with a url needs the model's name")
+        if "@" in self.url:
+            raise ValueError("a teacher's url holds no secrets; its key belongs into the setting teacher_api_keys")
         return self
 
 

@@ -67,7 +67,7 @@ class Scorer:
 
     def score(self, text: str, known: Known) -> float:
         """The probability that a text is sound; 0.5 without a model."""
-        if self.weights is None:
+        if self.weights is None or self.mean is None or self.scale is None:
             return 0.5
         logit = float((evidence(text, known, self.language) - self.mean) / self.scale @ self.weights) + self.intercept
         return float(1 / (1 + numpy.exp(-numpy.clip(logit, -50, 50))))
@@ -79,8 +79,8 @@ def train_scorer(pairs: Sequence[Pair], documents: Sequence[str], human_share_ke
     common = common_words(every)
     language = Language.of(every, [pair.target for pair in pairs])
     if len(pairs) < FEWEST:
-        facts = {"trained_on": 0, "auc": None}
-        return Scorer(language, common, _LEAST_GROUNDED, 1.0, 0.0, None, None, None, 0.0, facts)
+        untrained: dict[str, Any] = {"trained_on": 0, "auc": None}
+        return Scorer(language, common, _LEAST_GROUNDED, 1.0, 0.0, None, None, None, 0.0, untrained)
 
     made = negatives(pairs, random.Random(seed))
     rows, labels, groups, kinds, grounded, strange = [], [], [], [], [], []
@@ -106,7 +106,7 @@ def train_scorer(pairs: Sequence[Pair], documents: Sequence[str], human_share_ke
     scores = 1 / (1 + numpy.exp(-(slope * logits + shift)))
     mean, scale, weights, intercept = _fit(x, y)
     share = 1 - human_share_kept
-    facts = {
+    facts: dict[str, Any] = {
         "trained_on": len(pairs),
         "auc": _auc(scores, y),
         "auc_by_kind": {

@@ -72,6 +72,8 @@ def choose(
         known = {one.id: one for one in factory.records(feature)[0]}
         if record not in known or known[record].target is not None:
             raise FactoryError(f"{feature}: {record} is no record without a target; nothing was changed")
+        if factory.feature(feature).recipe.task(known[record].use_case) == "digest":
+            raise FactoryError(f"{feature}: {record} stands for a stack; add the stack with its digest as a record")
         changes = {"target": found[0]["target"], "source": f"{teacher}, chosen by {factory.actor}"}
         factory.data.add_records(feature, [known[record].model_copy(update=changes)])
     say(f"{feature}: {record} has its target; the next run trains on it")

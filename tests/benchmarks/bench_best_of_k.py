@@ -31,7 +31,7 @@ from infra.workspace import Workspace
 from tests.benchmarks.common import Figure, base_folder
 from tests.benchmarks.texts import rows
 
-DOCUMENTS = 200
+DOCUMENTS = 100
 _SECTION = SynthesisSection(candidates=6, words=(5, 40), max_new_tokens=50)
 
 
