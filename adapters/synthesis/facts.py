@@ -68,13 +68,15 @@ _TITLES = frozenset({"mr", "mrs", "ms", "miss", "dr", "prof", "sir", "madam"})
 class Number(NamedTuple):
     """A number as it is written, the values that it may mean, and whether it is one for certain.
 
-    `units` says what it counts or numbers: the nearest words by which the same thing can be found in another text.
+    `unit` is the word beside it that says what it counts or numbers, if there is one; `units` are the words near it
+    that may say so ("two or three weeks").
     """
 
     written: str
     values: frozenset[str]
     certain: bool
-    units: tuple[str, ...] = ()
+    unit: str = ""
+    units: frozenset[str] = frozenset()
 
 
 class Name(NamedTuple):
@@ -114,21 +116,22 @@ def numbers(text: str) -> Iterator[Number]:
             continue
         if position < len(tokens) and (scale := _SCALES.get(tokens[position].casefold())):
             values |= {_plain(float(value) * scale) for value in values if ":" not in value}
-        yield Number(token, frozenset(values), token not in _VAGUE, tuple(_units(tokens, start, position)))
+        yield Number(token, frozenset(values), token not in _VAGUE, *_units(tokens, start, position))
 
 
-def _units(tokens: Sequence[str], start: int, end: int) -> Iterator[str]:
-    """What the number in tokens[start:end] may count, nearest first; before it, only what is numbered."""
+def _units(tokens: Sequence[str], start: int, end: int) -> tuple[str, frozenset[str]]:
+    """What the number in tokens[start:end] counts or numbers: by the word beside it, and by all words near it."""
+    near: list[str] = []
     for token in tokens[end : end + _REACH]:
         word = token.casefold()
         if word in ".!?;\n":
             break
-        if (
-            word[0].isalpha() and word not in _NO_UNITS and word not in _WRITTEN and word not in _SCALES
-        ) or word == "%":
-            yield word.removesuffix("s") or word
-    if start and (word := tokens[start - 1].casefold().removesuffix("s")) in _NUMBERED:
-        yield word
+        counts = word == "%" or (word[0].isalpha() and word not in _NO_UNITS and word not in _QUANTITIES)
+        near.append((word.removesuffix("s") or word) if counts else "")
+    before = tokens[start - 1].casefold().removesuffix("s") if start else ""
+    numbered = before if before in _NUMBERED else ""
+    beside = near[0] if near else ""
+    return numbered or beside, frozenset({numbered, *near} - {""})
 
 
 def counted(text: str) -> dict[str, frozenset[str]]:

@@ -212,8 +212,7 @@ def unsupported_numbers(answer: Answer, source: Source, section: SynthesisSectio
 def _is_supported(number: Number, source: Source) -> bool:
     if not number.values & source.numbers:
         return False
-    nearest = next(iter(number.units), "")
-    return nearest not in source.counted or bool(number.values & source.counted[nearest])
+    return number.unit not in source.counted or bool(number.values & source.counted[number.unit])
 
 
 def unsupported_names(answer: Answer, source: Source, section: SynthesisSection) -> str | None:
