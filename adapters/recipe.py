@@ -151,7 +151,7 @@ class SynthesisSection(Section):
     words: WordRange = (6, 40)
     max_copied_share: float = Field(default=0.8, gt=0, le=1)
     human_share_kept: float = Field(
-        default=0.965,
+        default=0.96,
         gt=0,
         lt=1,
         description="of people's own targets that each learnt filter lets pass",
