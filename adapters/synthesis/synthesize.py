@@ -91,8 +91,9 @@ def _records(path: Path) -> list[Record]:
 def _stacked(recipe: Recipe, records: Sequence[Record], seed: int) -> list[Record]:
     """The records, those of a digest's use case put together to stacks where they are single notifications."""
     digests = {name for name in recipe.data.use_cases if recipe.task(name) == "digest"}
-    single = [record for record in records if record.use_case in digests and "\n" not in record.input]
-    return [record for record in records if record not in single] + stack_up(single, seed)
+    alone = [record.use_case in digests and "\n" not in record.input for record in records]
+    others = [record for record, single in zip(records, alone, strict=True) if not single]
+    return others + stack_up([record for record, single in zip(records, alone, strict=True) if single], seed)
 
 
 def _scorer(

@@ -220,6 +220,17 @@ def test_what_teachers_wrote_is_forgotten_with_the_record_and_after_a_while(data
         latest_audit(folder)
 
 
+def test_single_notifications_are_stacked_for_a_digest_and_good_texts_are_damaged(data: Path) -> None:
+    notes = rows_of([f"App - note number {n} about the boiler in Leeds" for n in range(3)])
+    good = [record.model_copy(update={"id": "g", "use_case": "chat"}) for record in rows_of([TEXTS[0]])]
+    write_records(data / "unlabelled.jsonl", [*notes, *good])
+    (stack,) = {"\n".join(record.input for record in chosen_documents(notes, 9))}
+    recipe = make_recipe(tasks={"email": "digest", "chat": "damage"})
+    rows = run(recipe, data, base=TableTeacher({stack: ["The boiler in Leeds has 3 notes."]}))
+    assert [row.target for row in accepted(data) if row.id == "g"] == [TEXTS[0]]
+    assert rows["g"][0]["teacher"] == "damage" and len(rows) == 2
+
+
 def test_nothing_to_do(data: Path) -> None:
     write_records(data / "unlabelled.jsonl", [])
     run(make_recipe(), data, base=teacher([], [], []))
