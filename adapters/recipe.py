@@ -112,17 +112,51 @@ class DataSection(Section):
     cleaning: CleaningSection = Field(default_factory=CleaningSection)  # as a default it would be copied deeply
 
 
+Task = Literal["summarize", "digest", "rewrite", "damage", "classify"]
+_TASKS: dict[Metric, Task] = {"rouge_l": "summarize", "sari": "rewrite", "macro_f1": "classify"}
+
+
+class Teacher(Section):
+    """One member of the committee: the full-precision base unless `url` or `version` is given."""
+
+    url: str = Field(default="", description="an OpenAI-compatible endpoint")
+    model: str = Field(default="", description="the endpoint's model")
+    version: int | None = Field(default=None, gt=0, description="a registered version of this feature")
+    at_once: int = Field(default=8, gt=0, le=256, description="requests that an endpoint gets at a time")
+    requests_per_minute: float | None = Field(default=None, gt=0, description="at most so many to an endpoint")
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "Teacher":
+        if self.url and self.version:
+            raise ValueError("a teacher has a url or a version, not both")
+        if self.url and not self.model:
+            raise ValueError("a teacher with a url needs the model's name")
+        if "@" in self.url:
+            raise ValueError("a teacher's url holds no secrets; its key belongs into the setting teacher_api_keys")
+        return self
+
+
 class SynthesisSection(Section):
     """How targets are made for records that have none, and which candidates are rejected."""
 
-    teacher: str = Field(default="base", description='"base", or the URL of an OpenAI-compatible endpoint')
-    teacher_model: str = ""
-    candidates: int = Field(default=4, gt=0, le=64)
+    teachers: dict[str, Teacher] = Field(default={"base": Teacher()}, min_length=1, description="the committee by name")
+    tasks: dict[str, Task] = Field(default={}, description="of use cases; by itself what the metric suggests")
+    instructions: dict[str, list[str]] = Field(
+        default={}, description="of use cases: phrasings of what teachers are told, instead of the factory's"
+    )
+    candidates: int = Field(default=4, gt=0, le=64, description="of each teacher for each document")
     temperature: float = Field(default=0.7, gt=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
     max_new_tokens: int = Field(default=64, gt=0)
     words: WordRange = (6, 40)
     max_copied_share: float = Field(default=0.8, gt=0, le=1)
+    human_share_kept: float = Field(
+        default=0.96,
+        gt=0,
+        lt=1,
+        description="of people's own targets that each learnt filter lets pass",
+    )
+    tie: float = Field(default=0.01, ge=0, lt=1, description="two candidates closer than this go to people")
     max_documents: int = Field(default=500, gt=0)
     seed: int = 0
 
@@ -265,6 +299,19 @@ class Recipe(Section):
         if (self.evaluation.metric == "macro_f1") != (self.data.labels is not None):
             raise ValueError("evaluation.metric macro_f1 and data.labels need each other")
         return self
+
+    @model_validator(mode="after")
+    def _synthesis_names_use_cases(self) -> "Recipe":
+        section = self.synthesis
+        for key, named in (("tasks", section.tasks), ("instructions", section.instructions)) if section else ():
+            if unknown := sorted(named.keys() - self.data.use_cases.keys()):
+                raise ValueError(f"synthesis.{key}: no use case {', '.join(unknown)}")
+        return self
+
+    def task(self, use_case: str) -> Task:
+        """What teachers do for a use case."""
+        tasks = self.synthesis.tasks if self.synthesis else {}
+        return tasks.get(use_case, _TASKS[self.evaluation.metric])
 
     @model_validator(mode="after")
     def _gates_name_use_cases(self) -> "Recipe":

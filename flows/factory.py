@@ -13,7 +13,8 @@ from adapters.palettization.assemble import read_manifest
 from adapters.palettization.recipe import RELEASE_YAML, ReleaseRecipe, load_release_recipe
 from adapters.palettization.stages import release_lineage
 from adapters.records import Quarantined, Record, read_records
-from flows.job import Job, Release
+from adapters.synthesis.audit import expire
+from flows.job import Job, Release, System
 from infra.canonical import digest_file
 from infra.dvc_data import DataRepo
 from infra.errors import FactoryError
@@ -301,10 +302,33 @@ class Factory:
             lineage,
             self.release(key),
             settings.device,
-            settings.teacher_api_key,
+            settings.teacher_api_keys,
+            self._teachers(feature),
             self.workspace.books,
+            self.synthesis_folder(feature),
             texts,
         )
+
+    def _teachers(self, feature: str) -> dict[str, System]:
+        """The registered versions that a feature's recipe names as teachers."""
+        section = self.feature(feature).recipe.synthesis
+        found = {}
+        for name, teacher in (section.teachers if section else {}).items():
+            if teacher.version is not None:
+                version = self.catalog.version(feature, teacher.version)
+                release = self.release(version.base_release)
+                found[name] = System(release, self.catalog.package_folder(version), version.package)
+        return found
+
+    def synthesis_folder(self, feature: str) -> Path:
+        """Where a feature's drafts and audit tables lie; what settings keep no longer goes now.
+
+        Raises:
+            FactoryError: there is no such feature.
+        """
+        folder = self.workspace.synthesis / self.feature(feature).recipe.feature
+        expire(folder, self.settings.audit_days)
+        return folder
 
     def production_package(self, feature: str) -> tuple["Version", Path]:
         """The version in production for the current base release, and its package, checked.

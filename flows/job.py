@@ -14,6 +14,7 @@ from adapters.code import code_digest
 from adapters.lineage import EVALUATION_SETS, SUITES_MODULE, Lineage
 from adapters.recipe import Recipe
 from adapters.records import Quarantined, Record, digest_records, read_records
+from adapters.synthesis.audit import TABLES
 from infra.canonical import canonical_json, digest, digest_file
 from infra.errors import CheckFailed
 from infra.store import Stage
@@ -21,6 +22,8 @@ from infra.workspace import in_use
 
 if TYPE_CHECKING:
     from adapters.inference.types import TextGenerator
+    from adapters.recipe import Teacher
+    from adapters.synthesis.drafts import Member
 
 # Ids of the records that a version was trained on; ids only, since texts do not belong into the registry.
 TRAINED_ON = "trained_on.json"
@@ -50,7 +53,11 @@ class System(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """The inputs of one feature's rebuild; `books` is the folder of answers that were ever given, by system."""
+    """The inputs of one feature's rebuild.
+
+    `teachers` are registered versions that teach, by the name that the recipe gives them; `books` is the folder of
+    answers that were ever given, by system; `synthesis_folder` keeps drafts and audit tables of the feature's teachers.
+    """
 
     recipe: Recipe
     records: Sequence[Record]
@@ -58,8 +65,10 @@ class Job:
     lineage: Lineage
     release: Release
     device: str
-    teacher_api_key: str
+    teacher_api_keys: Mapping[str, str]
+    teachers: Mapping[str, System]
     books: Path
+    synthesis_folder: Path
     evaluation_texts: Sequence[tuple[str, str]] = ()
 
     def data(self) -> Stage:
@@ -92,11 +101,14 @@ class Job:
             from adapters.data.prepare import check_synthetic
             from adapters.synthesis.synthesize import synthesize
 
-            synthesize(self.recipe, data / "unlabelled.jsonl", self._teacher(), output, scratch)
+            table = self.synthesis_folder / TABLES / f"{stage.key}.parquet"
+            synthesize(self.recipe, data, self._committee(), self.synthesis_folder, table, output)
             check_synthetic(self.recipe, data, output)
 
         names = ("data", "recipe.data", "recipe.synthesis", "code.data", "code.synthesis")
-        return Stage("synthesis", {"base": self.release.base_digest, **self._keys(*names)}, build)
+        taught = {f"teacher.{name}": system.identity for name, system in self.teachers.items()}
+        stage = Stage("synthesis", {"base": self.release.base_digest, **taught, **self._keys(*names)}, build)
+        return stage
 
     def training(self, data: Path, synthesis: Path | None) -> Stage:
         """The LoRA adapter, trained over the palettized base from the recovery adapter on."""
@@ -243,14 +255,27 @@ class Job:
     def _keys(self, *names: str) -> dict[str, str]:
         return {name: self.lineage.build[name] for name in names}
 
-    def _teacher(self) -> "TextGenerator":
+    def _committee(self) -> "list[Member]":
+        """The recipe's teachers, none of them opened yet."""
+        from adapters.synthesis.drafts import Member
+
         section = self.recipe.synthesis
         assert section is not None
-        if section.teacher == "base":
-            return open_generator(System(self.release, None, "full precision"), self.device)
+        members = []
+        for name, teacher in section.teachers.items():
+            if teacher.url:
+                identity = digest([teacher.url, teacher.model])
+                members.append(Member(name, identity, partial(self._endpoint, name, teacher)))
+            else:
+                system = self.teachers.get(name, System(self.release, None, self.release.base_digest))
+                members.append(Member(name, system.identity, partial(open_generator, system, self.device)))
+        return members
+
+    def _endpoint(self, name: str, teacher: "Teacher") -> "TextGenerator":
         from adapters.inference.endpoint import EndpointGenerator
 
-        return EndpointGenerator(section.teacher, section.teacher_model, self.teacher_api_key or None)
+        key = self.teacher_api_keys.get(name)
+        return EndpointGenerator(teacher.url, teacher.model, key, teacher.at_once, teacher.requests_per_minute)
 
 
 def open_generator(system: System, device: str) -> "TextGenerator":

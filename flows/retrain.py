@@ -12,6 +12,8 @@ from prefect import flow, task
 from adapters.device.package import verify_package
 from adapters.evaluation.gates import GateReport
 from adapters.palettization.assemble import read_manifest
+from adapters.synthesis.picture import acceptance_picture
+from adapters.synthesis.synthesize import acceptance_figures
 from flows.events import changing
 from flows.factory import Factory, open_factory
 from flows.job import TRAINED_ON, Job
@@ -137,7 +139,12 @@ def register(
     trained_on, data_page, data_docs = evidence
     files = {"": [*page, trained_on, data_page], "figures": [evaluation.path / "figures"], "data_docs": [data_docs]}
     files |= {f"reports/{name}": [path] for name, path in reports.items()}
-    content = RunContent(params=params, metrics=metrics, series=series, files=files)
+    pictures = {}
+    if "synthesis" in reports:
+        acceptance = json.loads(reports["synthesis"].read_text("utf-8"))
+        metrics |= acceptance_figures(acceptance)
+        pictures = {"synthesis.png": acceptance_picture(acceptance)}
+    content = RunContent(params=params, metrics=metrics, series=series, figures=pictures, files=files)
     run_id = factory.catalog.log_run(recipe.feature, f"{recipe.feature} {job.lineage.key[:8]}", content)
     return factory.catalog.register_adapter(recipe.feature, run_id, package, job.lineage, report, against)
 

@@ -45,6 +45,7 @@ class Workspace:
         self.artifacts = root / "artifacts"
         self.books = root / "answers"
         self.downloads = root / "downloads"
+        self.synthesis = root / "synthesis"
         self.prefect = root / "prefect"
         self._bases = root / "bases"
         self._whole = root / "lock"

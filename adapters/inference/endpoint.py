@@ -1,10 +1,11 @@
 """Text from a server that speaks OpenAI's chat completions (vLLM, llama-server, Ollama and others).
 
-The server batches, so several prompts are under way at once. What a server may leave out is asked for and done
-without: candidates (`n`) are asked for again until there are enough, and without log-probabilities an answer's
-`logprob` is 0.
+The server batches, so several prompts are under way at once; requests a minute can be bounded. What a server may leave
+out is asked for and done without: candidates (`n`) are asked for again until there are enough, and without
+log-probabilities an answer's `logprob` is 0.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,7 +16,6 @@ import httpx
 from adapters.inference.types import Answer, OnAnswers, Prompt, Sampling
 from infra.errors import FactoryError, Unavailable
 
-_AT_ONCE = 8
 _ATTEMPTS = 6
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
@@ -25,16 +25,27 @@ _TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 class EndpointGenerator:
     """A `TextGenerator` over `url` (the server's root, or the root ending in /v1) and one of its models.
 
+    `at_once` requests are under way at a time, and no more than `requests_per_minute` begin.
+
     Raises:
         FactoryError: `url` is not an http or https address.
     """
 
-    def __init__(self, url: str, model: str, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        api_key: str | None = None,
+        at_once: int = 8,
+        requests_per_minute: float | None = None,
+    ) -> None:
         root = url.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
         if not root.startswith(("http://", "https://")):
             raise FactoryError(f"{url}: not the address of a server; write it as http://host:port")
         self._url = f"{root}/v1/chat/completions"
         self._model = model
+        self._at_once = at_once
+        self._pace = _Pace(60 / requests_per_minute if requests_per_minute else 0.0)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
     def generate(
@@ -48,7 +59,7 @@ class EndpointGenerator:
         answers: list[list[Answer]] = [[] for _ in prompts]
         with (
             httpx.Client(headers=self._headers, timeout=_TIMEOUT) as client,
-            ThreadPoolExecutor(_AT_ONCE) as pool,
+            ThreadPoolExecutor(self._at_once) as pool,
         ):
             waiting = {pool.submit(self._answer, client, prompt, sampling): i for i, prompt in enumerate(prompts)}
             try:
@@ -86,6 +97,7 @@ class EndpointGenerator:
         wait = _FIRST_WAIT_SECONDS
         for attempt in range(_ATTEMPTS):
             asked = 0.0
+            self._pace.wait()
             try:
                 response = client.post(self._url, json=request)
                 if response.is_success:
@@ -113,6 +125,25 @@ class EndpointGenerator:
         if not answers:
             raise FactoryError(f"{self._url}: not a chat completion: {_excerpt(response)}")
         return answers
+
+
+class _Pace:
+    """Lets threads begin something at least `seconds` apart."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Return when it is the caller's turn."""
+        if not self._seconds:
+            return
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._seconds
+        time.sleep(turn - now)
 
 
 def _choice(choice: dict[str, Any], tokens: int) -> Answer:

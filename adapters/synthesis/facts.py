@@ -4,12 +4,18 @@ Plain pattern matching without a model, so that a rejection can be explained to 
 far as written numbers, weekdays and months go.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)?")
-_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:[.:]\d+)?|[^\W\d_]+")
+# Digits behind a letter (Person1, B12) belong to a name. Signs that stand for a unit count as words.
+_DIGITS = r"(?<![^\W_])\d+"
+_NUMBER = re.compile(
+    rf"(?<![^\W_])\d{{1,3}}(?:,\d{{3}})+(?!\d)(?:\.\d+)?|{_DIGITS}(?:[.:]\d+)?|[^\W\d_]+|[$€£¥%]|[.!?;\n]"
+)
+_HALF_DAY = re.compile(r"\b([ap])\.m\b\.?", re.IGNORECASE)
 _TIME = re.compile(r"([01]?\d|2[0-4])[:.]([0-5]\d)")
 _ENDING = re.compile(r"'(?:s|re|ll|ve|d|m|t)?$")
 # Ends where any word is capitalised: the beginning, after a sentence, a label's colon or a bullet, in a quotation.
@@ -36,6 +42,22 @@ _WRITTEN = (
 # Numbers only sometimes ("one of them", "first of all"): they support a number in another text, but claim none.
 _VAGUE = {"one", "twice", "both", "couple", "pair", *_ORDINALS}
 
+# What is numbered rather than counted: its number stands behind it.
+_NUMBERED = frozenset(
+    _listed(
+        "no number room section chapter page version level issue platform gate line floor deck step part figure table "
+        "unit item flight route class grade size $ € £ ¥"
+    )
+)
+_NO_UNITS = frozenset(
+    _listed(
+        "a an and as at but by for from if in into is it of off on or so than that the then they this to was were with "
+        "who which will would are be can has have had he she we i you not"
+    )
+)
+_QUANTITIES = frozenset({*_WRITTEN, *_SCALES})
+_REACH = 3
+
 _CALENDAR = _listed(
     "monday tuesday wednesday thursday friday saturday sunday january february march april may june july august "
     "september october november december"
@@ -44,11 +66,17 @@ _TITLES = frozenset({"mr", "mrs", "ms", "miss", "dr", "prof", "sir", "madam"})
 
 
 class Number(NamedTuple):
-    """A number as it is written, the values that it may mean, and whether it is one for certain."""
+    """A number as it is written, the values that it may mean, and whether it is one for certain.
+
+    `unit` is the word beside it that says what it counts or numbers, if there is one; `units` are the words near it
+    that may say so ("two or three weeks").
+    """
 
     written: str
     values: frozenset[str]
     certain: bool
+    unit: str = ""
+    units: frozenset[str] = frozenset()
 
 
 class Name(NamedTuple):
@@ -70,10 +98,10 @@ def runs(items: Sequence[str], length: int) -> list[tuple[str, ...]]:
 
 def numbers(text: str) -> Iterator[Number]:
     """The numbers of a text, in digits or in words: 1,000 is 1000; 9:00 is 9; 15:30 is also 3:30; forty-two is 42."""
-    tokens = _NUMBER.findall(text)
+    tokens = _NUMBER.findall(_HALF_DAY.sub(r"\1m", text))
     position = 0
     while position < len(tokens):
-        token = tokens[position].casefold()
+        start, token = position, tokens[position].casefold()
         position += 1
         if token[0].isdecimal():
             values = _values(token)
@@ -88,7 +116,31 @@ def numbers(text: str) -> Iterator[Number]:
             continue
         if position < len(tokens) and (scale := _SCALES.get(tokens[position].casefold())):
             values |= {_plain(float(value) * scale) for value in values if ":" not in value}
-        yield Number(token, frozenset(values), token not in _VAGUE)
+        yield Number(token, frozenset(values), token not in _VAGUE, *_units(tokens, start, position))
+
+
+def _units(tokens: Sequence[str], start: int, end: int) -> tuple[str, frozenset[str]]:
+    """What the number in tokens[start:end] counts or numbers: by the word beside it, and by all words near it."""
+    near: list[str] = []
+    for token in tokens[end : end + _REACH]:
+        word = token.casefold()
+        if word in ".!?;\n":
+            break
+        counts = word == "%" or (word[0].isalpha() and word not in _NO_UNITS and word not in _QUANTITIES)
+        near.append((word.removesuffix("s") or word) if counts else "")
+    before = tokens[start - 1].casefold().removesuffix("s") if start else ""
+    numbered = before if before in _NUMBERED else ""
+    beside = near[0] if near else ""
+    return numbered or beside, frozenset({numbered, *near} - {""})
+
+
+def counted(text: str) -> dict[str, frozenset[str]]:
+    """For each unit of a text, the values that stand with it: weeks → 2, 3."""
+    found: dict[str, set[str]] = {}
+    for number in numbers(text):
+        for unit in number.units:
+            found.setdefault(unit, set()).update(number.values)
+    return {unit: frozenset(values) for unit, values in found.items()}
 
 
 def _values(token: str) -> set[str]:
@@ -110,7 +162,7 @@ def _plain(value: float) -> str:
 def supported_numbers(text: str) -> frozenset[str]:
     """Every value that a text supports: those of its numbers, and of the groups of digits in them (4 in 4.2)."""
     values = {value for number in numbers(text) for value in number.values}
-    return frozenset(values | {str(int(digits)) for digits in re.findall(r"\d+", text)})
+    return frozenset(values | {str(int(digits)) for digits in re.findall(_DIGITS, text)})
 
 
 def names(text: str) -> list[Name]:
@@ -133,10 +185,12 @@ def is_named(name: str, vocabulary: frozenset[str]) -> bool:
     return bare in vocabulary or bare.removesuffix("s") in vocabulary
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _whole_day(word: str) -> str:
     """`fri` as `friday`, `sept` as `september`, any other word as it is."""
     return next((day for day in _CALENDAR if len(word) >= 3 and day.startswith(word)), word)
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _bare(word: str) -> str:
     return _ENDING.sub("", word.casefold().replace("’", "'"))

@@ -1,80 +1,75 @@
-"""The synthesis stage: a teacher writes several summaries of each unlabelled record, rules reject, the best one stays.
+"""The synthesis stage: a committee writes answers to each unlabelled record, filters reject, the best one stays.
 
-Output folder: `accepted.jsonl` (records to train on), `candidates.jsonl` (every candidate with its verdict) and
-`report.json` (counts per rule and use case). Best is the survivor that agrees most with the others (minimum Bayes risk
-with the overlap of words as the gain: Kumar and Byrne 2004), then the likeliest.
-
-Answers are appended to `scratch/answers.jsonl` as they come, so that a killed run generates nothing twice.
+Output folder: `accepted.jsonl` (records to train on) and `report.json` (counts per filter, teacher, phrasing and use
+case; diversity; what the scorer is worth). Every candidate with its scores goes to the audit table, which lies
+elsewhere (audit.py), as do the teachers' drafts (drafts.py).
 """
 
 import json
-import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple
 
-from adapters.inference.types import Answer, Prompt, Sampling, TextGenerator
+from adapters.inference.types import Sampling
 from adapters.recipe import Recipe, SynthesisSection
 from adapters.records import Record, read_records, text_digest, write_records
-from adapters.synthesis.facts import words
-from adapters.synthesis.rules import Source, common_words, rejections
-from infra.canonical import canonical_json
+from adapters.synthesis.audit import DRAFTS, write_audit
+from adapters.synthesis.committee import Candidate, decide
+from adapters.synthesis.damage import damage
+from adapters.synthesis.diversity import diversity
+from adapters.synthesis.drafts import Drafts, Member
+from adapters.synthesis.negatives import Pair
+from adapters.synthesis.prompts import teaching_prompt
+from adapters.synthesis.rewriting import RULES_OF, target_of
+from adapters.synthesis.rules import rejections
+from adapters.synthesis.scorer import Scorer, train_scorer
+from adapters.synthesis.stacks import stack_up
 from infra.errors import FactoryError
-from infra.progress import track
 
-# What the teacher is told instead of the recipe's prompts, which are for the adapter; the document alone follows. These
-# are words that SmolLM2 was tuned with (the smol-summarize part of SmolTalk) and that any larger model understands. In
-# a small trial (12 documents, 4 candidates, temperature 0.7, one seed) 6 documents had a survivor, against 1 with the
-# recipe's prompts and rules about length, and 2 with such rules added to these words.
-INSTRUCTION = (
-    "Extract and present the main key point of the input text in one very short sentence, including essential details "
-    "like dates or locations if necessary."
-)
+# The calibration of a scorer needs texts that are written, not chosen: labels have none.
+_SCORED = ("summarize", "digest", "rewrite")
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One answer of the teacher to one document, the rules that reject it, and whether it was chosen."""
+class Judged(NamedTuple):
+    """A document, its candidates with their verdicts, and why people must decide, if they must."""
 
-    answer: Answer
-    rejected: dict[str, str]
-    agreement: float = 0.0
-    chosen: bool = False
+    document: Record
+    candidates: list[Candidate]
+    question: str | None
 
 
-def synthesize(recipe: Recipe, unlabelled: Path, teacher: TextGenerator, output: Path, scratch: Path) -> None:
-    """Make targets for the records of the file `unlabelled`, at most `synthesis.max_documents` of them.
+def synthesize(
+    recipe: Recipe, data: Path, committee: Sequence[Member], folder: Path, table: Path, output: Path
+) -> None:
+    """Make targets for records of `data/unlabelled.jsonl`, at most `synthesis.max_documents` of them.
+
+    `data` is what the data stage made; `folder` keeps the teachers' drafts; `table` becomes the audit table.
 
     Raises:
-        FactoryError: the recipe has no synthesis section, or `unlabelled` holds rows that are no records.
+        FactoryError: the recipe has no synthesis section, or `data` holds rows that are no records.
     """
     section = recipe.synthesis
     if section is None:
         raise FactoryError(f"{recipe.feature}: the recipe has no synthesis section; add one to make targets")
-    records, refused = read_records(unlabelled)
-    if refused:
-        raise FactoryError(f"{refused[0].where}: {refused[0].reason}; this file is made by the data stage")
-    documents = chosen_documents(records, section.max_documents)
-    answers = _answers(section, documents, teacher, scratch / "answers.jsonl")
+    unlabelled, labelled = (_records(data / name) for name in ("unlabelled.jsonl", "training.jsonl"))
+    documents = chosen_documents(_stacked(recipe, unlabelled, section.seed), section.max_documents)
+    scorer = _scorer(recipe, labelled, unlabelled, section)
 
-    common = common_words(record.input for record in records)
-    judged = [_judge(section, document, answers[document.id], common) for document in documents]
-    source = f"synthetic:{section.teacher_model or section.teacher}"
+    judged = [_damaged(document, section.seed) for document in documents if recipe.task(document.use_case) == "damage"]
+    asked = [document for document in documents if recipe.task(document.use_case) != "damage"]
+    judged += _judge(recipe, section, asked, committee, Drafts(folder / DRAFTS), scorer)
     accepted = [
-        document.model_copy(update={"target": candidate.answer.text.strip(), "source": source})
-        for document, candidates in zip(documents, judged, strict=True)
-        for candidate in candidates
-        if candidate.chosen
+        one.document.model_copy(update={"target": chosen.target, "source": f"synthetic:{chosen.teacher}"})
+        for one in judged
+        for chosen in one.candidates
+        if chosen.verdict == "chosen"
     ]
     write_records(output / "accepted.jsonl", accepted)
-    with (output / "candidates.jsonl").open("wb") as file:
-        for document, candidates in zip(documents, judged, strict=True):
-            file.writelines(canonical_json(_row(document, candidate)) + b"\n" for candidate in candidates)
-    report = _report(documents, judged)
-    (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_audit(table, [_row(one, candidate) for one in judged for candidate in one.candidates])
+    report = _report(judged) | {"diversity": diversity([str(record.target) for record in accepted])}
+    (output / "report.json").write_text(json.dumps(report | {"scorer": scorer.facts}, indent=2) + "\n", "utf-8")
 
 
 def chosen_documents(records: Sequence[Record], most: int) -> list[Record]:
@@ -86,13 +81,42 @@ def chosen_documents(records: Sequence[Record], most: int) -> list[Record]:
     return [record for record in in_turn if record is not None][:most]
 
 
-def _answers(
-    section: SynthesisSection, documents: Sequence[Record], teacher: TextGenerator, state: Path
-) -> dict[str, list[Answer]]:
-    """The teacher's answers by document, those in the file `state` and the new ones, which are appended to it."""
-    answers = _read_state(state)
-    waiting = [document for document in documents if document.id not in answers]
-    prompts = [Prompt(INSTRUCTION, document.input) for document in waiting]
+def _records(path: Path) -> list[Record]:
+    records, refused = read_records(path)
+    if refused:
+        raise FactoryError(f"{refused[0].where}: {refused[0].reason}; this file is made by the data stage")
+    return records
+
+
+def _stacked(recipe: Recipe, records: Sequence[Record], seed: int) -> list[Record]:
+    """The records, those of a digest's use case put together to stacks where they are single notifications."""
+    digests = {name for name in recipe.data.use_cases if recipe.task(name) == "digest"}
+    alone = [record.use_case in digests and "\n" not in record.input for record in records]
+    others = [record for record, single in zip(records, alone, strict=True) if not single]
+    return others + stack_up([record for record, single in zip(records, alone, strict=True) if single], seed)
+
+
+def _scorer(
+    recipe: Recipe, labelled: Sequence[Record], unlabelled: Sequence[Record], section: SynthesisSection
+) -> Scorer:
+    pairs = [
+        Pair(record.input, record.targets[0])
+        for record in labelled
+        if recipe.task(record.use_case) in _SCORED and not record.source.startswith("synthetic:")
+    ]
+    return train_scorer(pairs, [record.input for record in unlabelled], section.human_share_kept, section.seed)
+
+
+def _judge(
+    recipe: Recipe,
+    section: SynthesisSection,
+    documents: Sequence[Record],
+    committee: Sequence[Member],
+    drafts: Drafts,
+    scorer: Scorer,
+) -> list[Judged]:
+    """Every answer of every teacher with its verdict; at most one a document is chosen."""
+    asked = [teaching_prompt(recipe, document) for document in documents]
     sampling = Sampling(
         max_new_tokens=section.max_new_tokens,
         temperature=section.temperature,
@@ -100,100 +124,103 @@ def _answers(
         candidates=section.candidates,
         seed=section.seed,
     )
-    tokens = 0
-    with state.open("a", encoding="utf-8") as file, track("synthesis: documents", len(documents)) as step:
-        step.advance(len(documents) - len(waiting))
-
-        def keep(index: int, made: list[Answer]) -> None:
-            nonlocal tokens
-            answers[waiting[index].id] = made
-            _append_state(file, waiting[index].id, made)
-            tokens += sum(answer.tokens for answer in made)
-            step.advance(note=f"{tokens} tokens")
-
-        if waiting:
-            teacher.generate(prompts, sampling, keep)
-    return answers
-
-
-def _read_state(state: Path) -> dict[str, list[Answer]]:
-    """Answers that an earlier run of the same stage left; a last line that a kill cut off is dropped from the file."""
-    if not state.is_file():
-        return {}
-    content = state.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        state.write_bytes(whole)
-    rows = [json.loads(line) for line in whole.splitlines()]
-    return {row["id"]: [Answer(**answer) for answer in row["answers"]] for row in rows}
-
-
-def _append_state(file: TextIO, document: str, answers: Sequence[Answer]) -> None:
-    row = {"id": document, "answers": [asdict(answer) for answer in answers]}
-    file.write(json.dumps(row) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _judge(
-    section: SynthesisSection, document: Record, answers: Sequence[Answer], common: frozenset[str]
-) -> list[Candidate]:
-    """Every answer with its verdict; at most one is chosen."""
-    source = Source.of(document.input, INSTRUCTION, common)
-    rejected = [rejections(answer, source, section) for answer in answers]
-    survivors = [number for number, reasons in enumerate(rejected) if not reasons]
-    agreement = {
-        number: _agreement(answers[number].text, [answers[other].text for other in survivors if other != number])
-        for number in survivors
+    prompts = [(document, prompt) for document, (prompt, _) in zip(documents, asked, strict=True)]
+    answers = {
+        member.name: drafts.answers(member, prompts, sampling, f"synthesis: {member.name}") for member in committee
     }
-    best = max(survivors, key=lambda number: (agreement[number], answers[number].logprob), default=None)
-    return [
-        Candidate(answer, rejected[number], agreement.get(number, 0.0), chosen=number == best)
-        for number, answer in enumerate(answers)
-    ]
+    judged = []
+    for place, (document, (prompt, phrasing)) in enumerate(zip(documents, asked, strict=True)):
+        task = recipe.task(document.use_case)
+        known = scorer.known(document.input, prompt.system, recipe.data.labels or ())
+        candidates = []
+        for member in committee:
+            for number, answer in enumerate(answers[member.name][place]):
+                target = target_of(task, answer)
+                reasons = rejections(answer, known.source, section, RULES_OF[task])
+                one = Candidate(member.name, phrasing, number, answer, target, reasons)
+                if task in _SCORED:
+                    one.reasons = reasons | scorer.doubts(target, known)
+                    one.groundedness, one.score = scorer.groundedness(target, known), scorer.score(target, known)
+                candidates.append(one)
+        judged.append(Judged(document, candidates, decide(candidates, section.tie)))
+    return judged
 
 
-def _agreement(text: str, others: Sequence[str]) -> float:
-    """Mean F1 of a text's words with those of each other text; 0 without others."""
-    own = Counter(words(text))
-    scores = []
-    for other in others:
-        counts = Counter(words(other))
-        scores.append(2 * (own & counts).total() / max(own.total() + counts.total(), 1))
-    return sum(scores) / len(scores) if scores else 0.0
+def _damaged(document: Record, seed: int) -> Judged:
+    """A good text as the target, the same text with mistakes as its input."""
+    spoilt, candidate = damage(document, seed)
+    return Judged(spoilt, [candidate], None)
 
 
-def _row(document: Record, candidate: Candidate) -> dict[str, Any]:
-    verdict = "rejected" if candidate.rejected else "chosen" if candidate.chosen else "outvoted"
+def _row(judged: Judged, candidate: Candidate) -> dict[str, Any]:
     return {
-        "id": document.id,
-        "use_case": document.use_case,
+        "id": judged.document.id,
+        "use_case": judged.document.use_case,
+        "teacher": candidate.teacher,
+        "phrasing": candidate.phrasing,
+        "number": candidate.number,
         "text": candidate.answer.text,
-        "verdict": verdict,
-        "reasons": candidate.rejected,
-        "logprob": round(candidate.answer.logprob, 6),
-        "agreement": round(candidate.agreement, 6),
+        "target": candidate.target,
+        "tokens": candidate.answer.tokens,
+        "logprob": candidate.answer.logprob,
+        "groundedness": candidate.groundedness,
+        "score": candidate.score,
+        "agreement": candidate.agreement,
+        "rank": candidate.rank,
+        "verdict": candidate.verdict,
+        "reasons": candidate.reasons,
+        "question": judged.question if candidate.verdict == "queued" else None,
     }
 
 
-def _report(documents: Sequence[Record], judged: Sequence[Sequence[Candidate]]) -> dict[str, Any]:
-    """Counts over everything and per use case. A candidate counts for every rule that rejects it."""
-    groups: dict[str, list[Sequence[Candidate]]] = {}
-    for document, candidates in zip(documents, judged, strict=True):
-        groups.setdefault(document.use_case, []).append(candidates)
-    return _counts(judged) | {"use_cases": {name: _counts(group) for name, group in sorted(groups.items())}}
+def _report(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Counts over everything, and by use case, teacher and phrasing. A candidate counts for every filter it fails."""
+    return {
+        **_counts(judged),
+        "use_cases": _by(judged, lambda one, candidate: one.document.use_case),
+        "teachers": _by(judged, lambda one, candidate: candidate.teacher),
+        "phrasings": _by(judged, lambda one, candidate: f"{one.document.use_case} {candidate.phrasing}"),
+    }
 
 
-def _counts(judged: Sequence[Sequence[Candidate]]) -> dict[str, Any]:
-    candidates = list(chain.from_iterable(judged))
-    sound = sum(not candidate.rejected for candidate in candidates)
-    accepted = sum(candidate.chosen for candidate in candidates)
+def _by(judged: Sequence[Judged], name: Callable[[Judged, Candidate], str]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[Judged]] = {}
+    for one in judged:
+        parts: dict[str, list[Candidate]] = {}
+        for candidate in one.candidates:
+            parts.setdefault(name(one, candidate), []).append(candidate)
+        for key, candidates in parts.items():
+            groups.setdefault(key, []).append(one._replace(candidates=candidates))
+    return {key: _counts(groups[key]) for key in sorted(groups)}
+
+
+def _counts(judged: Sequence[Judged]) -> dict[str, Any]:
+    candidates = [candidate for one in judged for candidate in one.candidates]
+    verdicts = Counter(candidate.verdict for candidate in candidates)
+    failed = Counter(name for candidate in candidates for name in candidate.reasons)
     return {
         "documents": len(judged),
-        "accepted": accepted,
-        "acceptance_rate": round(accepted / len(judged), 4) if judged else None,
+        "accepted": verdicts["chosen"],
+        "acceptance_rate": _rate(verdicts["chosen"], len(judged)),
+        "queued": sum(any(candidate.verdict == "queued" for candidate in one.candidates) for one in judged),
         "candidates": len(candidates),
-        "candidates_passed": sound,
+        "candidates_passed": len(candidates) - verdicts["rejected"],
         "tokens": sum(candidate.answer.tokens for candidate in candidates),
-        "reasons": dict(Counter(name for candidate in candidates for name in candidate.rejected).most_common()),
+        "reasons": dict(failed.most_common()),
     }
+
+
+def _rate(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def acceptance_figures(report: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a report for MLflow: acceptance by use case and teacher, and each filter's share of rejections."""
+    figures = {"synthesis.acceptance": report["acceptance_rate"], "synthesis.queued": report["queued"]}
+    for kind in ("use_cases", "teachers"):
+        figures |= {f"synthesis.acceptance/{name}": counts["acceptance_rate"] for name, counts in report[kind].items()}
+    candidates = max(report["candidates"], 1)
+    figures |= {f"synthesis.rejected/{name}": count / candidates for name, count in report["reasons"].items()}
+    figures |= {f"synthesis.{name}": value for name, value in report["diversity"].items()}
+    figures["synthesis.scorer_auc"] = report["scorer"]["auc"]
+    return {name: float(value) for name, value in figures.items() if value is not None}

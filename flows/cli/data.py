@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli import synthetic
 from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
 
 app = typer.Typer(help="Add, remove and inspect records.", no_args_is_help=True)
+app.add_typer(synthetic.app, name="synthetic")
 FeatureName = Annotated[str, typer.Argument(help="A feature's name.")]
 _SHOWN = 10
 
@@ -73,7 +75,8 @@ def remove(
     ids: Annotated[list[str], typer.Argument(help="Ids of the records.")],
     home: Home = None,
 ) -> None:
-    """Remove records, and name the versions that were trained on them."""
+    """Remove records, with what teachers wrote about them, and name the versions that were trained on them."""
+    from adapters.synthesis.audit import forget
     from flows.events import changing
     from flows.factory import open_factory
     from flows.trained_on import versions_trained_on
@@ -87,9 +90,12 @@ def remove(
             raise FactoryError(f"{feature} has no record {', '.join(unknown)}; nothing was removed")
         trained = versions_trained_on(factory, feature, ids)
         factory.data.remove_records(feature, ids)
+        drafts = forget(factory.synthesis_folder(feature), set(ids))
     for one, versions in trained.items():
         named = ", ".join(map(str, versions)) or "none"
         say(f"{feature}: removed {one}; versions trained on it: {named}")
+    if drafts:
+        say(f"  {drafts} rows of what teachers wrote about them are gone, too")
 
 
 @app.command()

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -143,3 +144,11 @@ def test_no_server_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_address_needs_a_scheme() -> None:
     with pytest.raises(FactoryError, match="not the address of a server"):
         EndpointGenerator("localhost:8000", "m")
+
+
+def test_requests_begin_at_the_pace_that_is_asked_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(endpoint, "time", SimpleNamespace(sleep=waits.append, monotonic=lambda: 100.0))
+    generator = EndpointGenerator(server.url, "m", at_once=2, requests_per_minute=30)
+    generator.generate([Prompt("", str(n)) for n in range(4)], Sampling(4))
+    assert sorted(waits) == [0.0, 2.0, 4.0, 6.0]

@@ -210,3 +210,23 @@ def test_loaded_recipe_does_not_change(tmp_path: Path) -> None:
 def test_load_yaml_leaves_no_profiles_behind(tmp_path: Path) -> None:
     folder = write(tmp_path, content(profiles={"full": {"training": {"rank": 32}}}))
     assert "profiles" not in load_yaml(folder / "recipe.yaml", "full")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "problem"),
+    [
+        ({"url": "http://host:1", "model": "m", "version": 3}, "a url or a version, not both"),
+        ({"url": "http://host:1"}, "needs the model's name"),
+        ({"url": "http://user:secret@host:1", "model": "m"}, "holds no secrets"),
+    ],
+)
+def test_a_teacher_is_one_thing(tmp_path: Path, teacher: dict[str, Any], problem: str) -> None:
+    assert problem in error_of(tmp_path, content(synthesis={"teachers": {"big": teacher}}))
+
+
+def test_tasks_follow_the_metric_unless_they_are_named(tmp_path: Path) -> None:
+    assert "no use case letter" in error_of(tmp_path, content(synthesis={"tasks": {"letter": "damage"}}))
+    recipe = load_recipe(write(tmp_path, content()))
+    assert recipe.task("reply") == "summarize"
+    recipe = load_recipe(write(tmp_path, content(synthesis={"tasks": {"reply": "damage"}})))
+    assert recipe.task("reply") == "damage" and list(recipe.synthesis.teachers) == ["base"]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from adapters.inference.types import Answer
 from adapters.recipe import SynthesisSection
-from adapters.synthesis.facts import names, numbers, vocabulary, words
+from adapters.synthesis.facts import counted, names, numbers, vocabulary, words
 from adapters.synthesis.rules import RULES, Source, common_words, copied_share, rejections
 
 SECTION = SynthesisSection(words=(5, 30))
@@ -43,6 +43,7 @@ def test_sound_summaries_pass(text: str) -> None:
         ("numbers", SUMMARY.replace("3:30", "4:30")),
         ("numbers", "Anna tells Tom that the client wants 1,350 copies of the folders."),
         ("numbers", "Anna tells Tom that the client wants thirteen hundred copies of the folders."),
+        ("numbers", "Anna hears from Tom that he is going to be twelve hours late, sorry."),
         ("names", SUMMARY.replace("Jane", "Mary")),
         ("names", SUMMARY.replace("Tom", "Robert")),
         ("names", SUMMARY.replace("Friday", "Monday")),
@@ -137,6 +138,13 @@ def test_a_text_copied_whole_is_all_copied(items: list[str]) -> None:
 def test_forms_of_a_number(text: str, expected: set[str]) -> None:
     (number,) = numbers(text)
     assert number.values == expected
+
+
+def test_a_number_is_one_of_something() -> None:
+    found = list(numbers("Person1 has two or 3 chairs. Room 204 at 5 p.m."))
+    assert [number.unit for number in found] == ["", "chair", "room", "pm"]
+    assert "chair" in found[0].units
+    assert counted("two or 3 chairs")["chair"] == {"2", "3"}
 
 
 def test_words_and_names() -> None:

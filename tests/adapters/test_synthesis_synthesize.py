@@ -1,6 +1,10 @@
-"""The synthesis stage with a teacher that answers from a queue."""
+"""The synthesis stage with teachers that answer from a table, and one that is killed."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +13,13 @@ import pytest
 from adapters.inference.types import Answer, OnAnswers, Prompt, Sampling
 from adapters.recipe import Recipe
 from adapters.records import Record, read_records, write_records
-from adapters.synthesis.synthesize import INSTRUCTION, chosen_documents, synthesize
+from adapters.synthesis.audit import DRAFTS, expire, forget, latest_audit, read_audit
+from adapters.synthesis.drafts import Member
+from adapters.synthesis.prompts import phrasings
+from adapters.synthesis.synthesize import acceptance_figures, chosen_documents, synthesize
 from infra.errors import FactoryError
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
     "Anna wrote that the plumber comes Thursday at 9, the key is under the pot",
     "Ben asked whether the garden party on Sunday starts at noon, he brings 12 chairs",
@@ -25,12 +33,12 @@ GOOD = [
 BAD = "Sure! Zoe has 99 problems."
 
 
-class QueueTeacher:
-    """Answers each prompt with the next entry of a queue; raises when the queue says so."""
+class TableTeacher:
+    """Answers each document with its texts; raises when they are an exception."""
 
-    def __init__(self, *queue: list[str] | BaseException) -> None:
-        self.queue = list(queue)
-        self.prompts: list[Prompt] = []
+    def __init__(self, texts: dict[str, list[str] | BaseException]) -> None:
+        self.texts = texts
+        self.asked: list[Prompt] = []
         self.sampling: Sampling | None = None
 
     def generate(
@@ -39,127 +47,197 @@ class QueueTeacher:
         self.sampling = sampling
         made = []
         for index, prompt in enumerate(prompts):
-            entry = self.queue.pop(0)
+            entry = self.texts[prompt.user]
             if isinstance(entry, BaseException):
                 raise entry
-            self.prompts.append(prompt)
+            self.asked.append(prompt)
             made.append([Answer(text, len(text.split()), -0.1 * n, True) for n, text in enumerate(entry)])
             assert on_answers is not None
             on_answers(index, made[-1])
         return made
 
 
-def make_recipe(**synthesis: object) -> Recipe:
+def teacher(*texts: list[str] | BaseException) -> TableTeacher:
+    return TableTeacher(dict(zip(TEXTS, texts, strict=True)))
+
+
+def make_recipe(metric: str = "rouge_l", **synthesis: object) -> Recipe:
     use_case = {"prompt": "Sum up:\n{input}", "max_new_tokens": 8}
-    return Recipe.model_validate(
-        {
-            "feature": "mail",
-            "description": "",
-            "data": {"corpus": [], "system": "Be exact.", "use_cases": {"email": use_case, "chat": use_case}},
-            "synthesis": {"words": [5, 20], "candidates": 3, "seed": 7} | synthesis,
-            "evaluation": {"metric": "rouge_l"},
-        }
-    )
+    labels = ["1", "2", "3"] if metric == "macro_f1" else None
+    data = {"corpus": [], "system": "Be exact.", "use_cases": {"email": use_case, "chat": use_case}, "labels": labels}
+    content = {"feature": "mail", "description": "", "data": data, "evaluation": {"metric": metric}}
+    return Recipe.model_validate(content | {"synthesis": {"words": [5, 20], "candidates": 3, "seed": 7} | synthesis})
 
 
-@pytest.fixture
-def unlabelled(tmp_path: Path) -> Path:
-    rows = [
-        Record(id=f"r{n}", use_case="email", input=text, source="ours", license="CC0-1.0")
-        for n, text in enumerate(TEXTS)
+def rows_of(texts: Sequence[str], use_case: str = "email") -> list[Record]:
+    return [
+        Record(id=f"r{n}", use_case=use_case, input=text, source="ours", license="CC0-1.0")
+        for n, text in enumerate(texts)
     ]
-    write_records(tmp_path / "unlabelled.jsonl", rows)
-    return tmp_path / "unlabelled.jsonl"
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Path:
-    (tmp_path / "scratch").mkdir()
-    (tmp_path / "output").mkdir()
-    return tmp_path / "output"
+def data(tmp_path: Path) -> Path:
+    write_records(tmp_path / "data" / "unlabelled.jsonl", rows_of(TEXTS))
+    write_records(tmp_path / "data" / "training.jsonl", [])
+    return tmp_path / "data"
 
 
-def order(unlabelled: Path) -> list[int]:
-    """In which order the documents are put to the teacher."""
-    return [int(record.id[1:]) for record in chosen_documents(read_records(unlabelled)[0], 100)]
-
-
-def candidates(output: Path) -> dict[str, list[dict]]:
-    rows = [json.loads(line) for line in (output / "candidates.jsonl").read_text().splitlines()]
+def run(recipe: Recipe, data: Path, /, **teachers: TableTeacher) -> dict[str, list[dict]]:
+    """Run the stage; the audit table's rows by record."""
+    output, folder = data.parent / "output", data.parent / "kept"
+    output.mkdir(exist_ok=True)
+    members = [Member(name, f"identity of {name}", lambda one=one: one) for name, one in teachers.items()]
+    synthesize(recipe, data, members, folder, folder / "tables" / "t.parquet", output)
+    rows = read_audit(latest_audit(folder))
     return {row["id"]: [other for other in rows if other["id"] == row["id"]] for row in rows}
 
 
-def test_survivors_become_records_and_everything_is_kept(unlabelled: Path, output: Path) -> None:
-    queue = [[BAD, GOOD[n], f"{GOOD[n][:-1]} today!"] if n != 1 else [BAD, BAD, BAD] for n in order(unlabelled)]
-    teacher = QueueTeacher(*queue)
-    synthesize(make_recipe(), unlabelled, teacher, output, output.parent / "scratch")
+def accepted(data: Path) -> list[Record]:
+    return read_records(data.parent / "output" / "accepted.jsonl")[0]
 
-    accepted, refused = read_records(output / "accepted.jsonl")
-    assert refused == []
-    assert [(row.id, row.target, row.source, row.license) for row in accepted] == [
+
+def report(data: Path) -> dict:
+    return json.loads((data.parent / "output" / "report.json").read_text())
+
+
+def test_survivors_become_records_and_everything_is_kept(data: Path) -> None:
+    base = teacher([BAD, GOOD[0], f"{GOOD[0][:-1]} today!"], [BAD, BAD, BAD], [BAD, GOOD[2], f"{GOOD[2][:-1]} today!"])
+    rows = run(make_recipe(), data, base=base)
+    assert [(row.id, row.target, row.source, row.license) for row in accepted(data)] == [
         ("r0", GOOD[0], "synthetic:base", "CC0-1.0"),
         ("r2", GOOD[2], "synthetic:base", "CC0-1.0"),
     ]
-    rows = candidates(output)
     assert [row["verdict"] for row in rows["r0"]] == ["rejected", "chosen", "outvoted"]
     assert [row["verdict"] for row in rows["r1"]] == ["rejected"] * 3
     assert rows["r0"][0]["reasons"]["names"] == "not in the source: Sure, Zoe"
-    assert rows["r0"][1]["logprob"] == -0.1
-    report = json.loads((output / "report.json").read_text())
-    assert (report["documents"], report["accepted"], report["candidates"]) == (3, 2, 9)
-    assert report["candidates_passed"] == 4
-    assert report["reasons"]["numbers"] == report["use_cases"]["email"]["reasons"]["numbers"] == 5
-    assert teacher.sampling == Sampling(64, 0.7, 0.95, 3, 7)
-    assert teacher.prompts == [Prompt(INSTRUCTION, TEXTS[n]) for n in order(unlabelled)]
+    found = report(data)
+    assert (found["documents"], found["accepted"], found["candidates"], found["candidates_passed"]) == (3, 2, 9, 4)
+    assert found["reasons"]["numbers"] == found["use_cases"]["email"]["reasons"]["numbers"] == 5
+    assert found["diversity"]["distinct_1"] > 0.8
+    figures = acceptance_figures(found)
+    assert figures["synthesis.acceptance/base"] == 0.6667 and figures["synthesis.rejected/numbers"] == 5 / 9
+    assert base.sampling == Sampling(64, 0.7, 0.95, 3, 7)
+    assert {prompt.system for prompt in base.asked} <= set(phrasings(make_recipe(), "email"))
 
 
-def test_the_survivor_that_others_agree_with_is_chosen(unlabelled: Path, output: Path) -> None:
-    alone = "Anna wrote that somebody comes, so look under a pot."
-    queue = [[alone, GOOD[0], f"{GOOD[0][:-1]} again now."] if n == 0 else [GOOD[n]] for n in order(unlabelled)]
-    synthesize(make_recipe(), unlabelled, QueueTeacher(*queue), output, output.parent / "scratch")
-    assert [row["verdict"] for row in candidates(output)["r0"]] == ["outvoted", "chosen", "outvoted"]
-    assert candidates(output)["r1"][0]["verdict"] == "chosen", "a lone survivor needs nobody's agreement"
+def test_the_survivor_that_others_agree_with_is_chosen_whoever_wrote_it(data: Path) -> None:
+    alone = "Anna wrote that the key is under a pot of a plumber."
+    one = teacher([alone], [BAD], [BAD])
+    other = teacher([GOOD[0], f"{GOOD[0][:-1]} again now."], [BAD], [GOOD[2]])
+    rows = run(make_recipe(), data, small=one, large=other)
+    assert [(row["teacher"], row["verdict"]) for row in rows["r0"]] == [
+        ("small", "outvoted"),
+        ("large", "chosen"),
+        ("large", "outvoted"),
+    ]
+    assert {row.source for row in accepted(data)} == {"synthetic:large"}
+    assert report(data)["teachers"]["small"]["accepted"] == 0
 
 
-def test_a_killed_run_generates_nothing_twice(unlabelled: Path, output: Path) -> None:
-    scratch = output.parent / "scratch"
-    first, *rest = ([GOOD[n]] for n in order(unlabelled))
+def test_teachers_that_contradict_each_other_leave_it_to_people(data: Path) -> None:
+    one, other = "The party that Ben asked about starts Sunday.", "The party that Ben asked about starts at noon."
+    rows = run(make_recipe(tie=0.2), data, a=teacher([BAD], [one], [BAD]), b=teacher([BAD], [other], [BAD]))
+    assert [row["verdict"] for row in rows["r1"]] == ["queued", "queued"]
+    assert "Sunday" in rows["r1"][0]["question"] or "noon" in rows["r1"][0]["question"]
+    assert accepted(data) == [] and report(data)["queued"] == 1
+
+
+def test_nothing_is_generated_twice(data: Path) -> None:
+    answers = [[text] for text in GOOD]
+    order = [record.input for record in chosen_documents(rows_of(TEXTS), 9)]
+    broken = teacher(*answers)
+    broken.texts[order[1]] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        synthesize(make_recipe(), unlabelled, QueueTeacher(first, KeyboardInterrupt()), output, scratch)
-    with (scratch / "answers.jsonl").open("a") as file:
-        file.write('{"id": "r9", "answ')  # what a kill in the middle of a write leaves
-    teacher = QueueTeacher(*rest)
-    synthesize(make_recipe(), unlabelled, teacher, output, scratch)
-    assert len(teacher.prompts) == 2
-    assert [row.target for row in read_records(output / "accepted.jsonl")[0]] == GOOD
-    again = output.parent / "again"
-    again.mkdir()
-    synthesize(make_recipe(), unlabelled, QueueTeacher(), again, scratch)
-    assert (again / "candidates.jsonl").read_bytes() == (output / "candidates.jsonl").read_bytes()
+        run(make_recipe(), data, base=broken)
+    (file,) = (data.parent / "kept" / DRAFTS).glob("*.jsonl")
+    with file.open("a") as appended:
+        appended.write('{"prompt": "r9", "answ')  # what a kill in the middle of a write leaves
+    second = teacher(*answers)
+    run(make_recipe(), data, base=second)
+    assert len(broken.asked) == 1 and len(second.asked) == 2
+    assert [row.target for row in accepted(data)] == GOOD
+    first = (data.parent / "output" / "accepted.jsonl").read_bytes()
+    third = teacher(*answers)
+    run(make_recipe(max_copied_share=0.9), data, base=third)
+    assert third.asked == [], "other rules judge the same drafts"
+    assert (data.parent / "output" / "accepted.jsonl").read_bytes() == first
+    run(make_recipe(seed=8), data, base=third)
+    assert len(third.asked) == 3, "another seed draws anew"
 
 
-def test_all_rejected_leaves_the_human_part(unlabelled: Path, output: Path) -> None:
-    synthesize(make_recipe(), unlabelled, QueueTeacher([BAD], [BAD], [BAD]), output, output.parent / "scratch")
-    assert (output / "accepted.jsonl").read_bytes() == b""
-    report = json.loads((output / "report.json").read_text())
-    assert (report["acceptance_rate"], report["reasons"]["boilerplate"]) == (0.0, 3)
+KILLED = """
+import sys, time
+from pathlib import Path
+from adapters.inference.types import Answer, Prompt, Sampling
+from adapters.records import Record
+from adapters.synthesis.drafts import Drafts, Member
+
+class Slow:
+    def generate(self, prompts, sampling, on_answers):
+        for n, prompt in enumerate(prompts):
+            on_answers(n, [Answer("made by " + sys.argv[2], 3, -1.0, True)])
+            print(prompt.user, flush=True)
+            if sys.argv[2] == "first" and n == 4:
+                sys.stdin.read()
+
+asked = [(Record(id=str(n), use_case="u", input="x", source="s", license="l"), Prompt("", str(n))) for n in range(9)]
+answers = Drafts(Path(sys.argv[1])).answers(Member("m", "m", Slow), asked, Sampling(8), "drafts")
+print(" ".join(row[0].text.split()[-1] for row in answers))
+"""
 
 
-def test_nothing_to_do(tmp_path: Path, output: Path) -> None:
-    write_records(tmp_path / "none.jsonl", [])
-    synthesize(make_recipe(), tmp_path / "none.jsonl", QueueTeacher(), output, tmp_path / "scratch")
-    assert (output / "accepted.jsonl").read_bytes() == b""
-    assert json.loads((output / "report.json").read_text())["acceptance_rate"] is None
+def test_kill_9_loses_at_most_what_was_in_flight(tmp_path: Path) -> None:
+    def start(name: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    with start("first") as first:
+        assert first.stdout is not None
+        assert [first.stdout.readline().strip() for _ in range(5)] == list("01234")
+        first.send_signal(signal.SIGKILL)
+    with start("second") as second:
+        out, _ = second.communicate(timeout=60)
+    assert out.split() == [*"5678", *["first"] * 5, *["second"] * 4]
+
+
+def test_what_teachers_wrote_is_forgotten_with_the_record_and_after_a_while(data: Path) -> None:
+    run(make_recipe(), data, base=teacher(*([text] for text in GOOD)))
+    folder = data.parent / "kept"
+    assert forget(folder, {"r1"}) == 2, "a candidate and a draft"
+    assert {row["id"] for row in read_audit(latest_audit(folder))} == {"r0", "r2"}
+    assert all(b"r1" not in path.read_bytes() and b"Ben" not in path.read_bytes() for path in folder.glob("*/*"))
+    assert expire(folder, days=1) == 0
+    for path in folder.glob("*/*"):
+        os.utime(path, (0, 0))
+    assert expire(folder, days=1) == 2
+    with pytest.raises(FactoryError, match="no audit table"):
+        latest_audit(folder)
+
+
+def test_single_notifications_are_stacked_for_a_digest_and_good_texts_are_damaged(data: Path) -> None:
+    notes = rows_of([f"App - note number {n} about the boiler in Leeds" for n in range(3)])
+    good = [record.model_copy(update={"id": "g", "use_case": "chat"}) for record in rows_of([TEXTS[0]])]
+    write_records(data / "unlabelled.jsonl", [*notes, *good])
+    (stack,) = {"\n".join(record.input for record in chosen_documents(notes, 9))}
+    recipe = make_recipe(tasks={"email": "digest", "chat": "damage"})
+    rows = run(recipe, data, base=TableTeacher({stack: ["The boiler in Leeds has 3 notes."]}))
+    assert [row.target for row in accepted(data) if row.id == "g"] == [TEXTS[0]]
+    assert rows["g"][0]["teacher"] == "damage" and len(rows) == 2
+
+
+def test_nothing_to_do(data: Path) -> None:
+    write_records(data / "unlabelled.jsonl", [])
+    run(make_recipe(), data, base=teacher([], [], []))
+    assert accepted(data) == [] and report(data)["acceptance_rate"] is None
     bare = make_recipe().model_copy(update={"synthesis": None})
     with pytest.raises(FactoryError, match="no synthesis section"):
-        synthesize(bare, tmp_path / "none.jsonl", QueueTeacher(), output, tmp_path / "scratch")
-
-
-def test_an_endpoint_is_named_by_its_model(unlabelled: Path, output: Path) -> None:
-    recipe = make_recipe(teacher="http://user:secret@127.0.0.1:1/v1", teacher_model="big-one")
-    queue = [[GOOD[n]] for n in order(unlabelled)]
-    synthesize(recipe, unlabelled, QueueTeacher(*queue), output, output.parent / "scratch")
-    assert {row.source for row in read_records(output / "accepted.jsonl")[0]} == {"synthetic:big-one"}
+        run(bare, data)
 
 
 def test_documents_are_chosen_in_turn_from_the_use_cases() -> None:

@@ -104,3 +104,28 @@ def test_evaluation_sets_of_a_recipe_are_read_and_decide_freshness(project: Path
     (project / "b.csv").unlink()
     with pytest.raises(FactoryError, match=r"b\.csv: no such file"):
         open_factory().evaluation_texts("replies")
+
+
+def test_what_teachers_wrote_is_shown_and_decided_by_people(project: Path) -> None:
+    from adapters.synthesis.audit import TABLES, write_audit
+
+    (project / "in.jsonl").write_text('{"id": "a", "input": "one two"}\n{"id": "b", "input": "three four"}\n')
+    factory("data", "add", "replies", str(project / "in.jsonl"), "--use-case", "answer")
+    row = {"use_case": "answer", "phrasing": 0, "tokens": 3, "logprob": -1.0, "groundedness": 1.0, "score": 0.5}
+    row |= {"agreement": 0.0, "rank": 0.5, "reasons": {}, "question": None}
+    rows = [
+        row | {"id": "a", "teacher": "big", "number": 0, "text": "I", "target": "I", "verdict": "queued"},
+        row | {"id": "a", "teacher": "base", "number": 1, "text": "II", "target": "II", "verdict": "queued"},
+        row | {"id": "b", "teacher": "big", "number": 0, "text": "X", "target": "X", "verdict": "rejected"},
+    ]
+    rows[2]["reasons"] = {"numbers": "not in the source: 10"}
+    write_audit(project / ".factory/synthesis/replies" / TABLES / "t.parquet", rows)
+
+    assert [one["id"] for one in factory_json("data", "synthetic", "show", "replies", "--verdict", "rejected")] == ["b"]
+    assert "numbers: not in the source: 10" in " ".join(factory("data", "synthetic", "show", "replies").split())
+    assert [one["target"] for one in factory_json("data", "synthetic", "queue", "replies")] == ["I", "II"]
+    factory("data", "synthetic", "choose", "replies", "a", "base", "1")
+    records = {record.id: record for record in open_factory().records("replies")[0]}
+    assert records["a"].target == "II" and records["a"].source.startswith("base, chosen by ")
+    factory("data", "remove", "replies", "a")
+    assert [one["id"] for one in factory_json("data", "synthetic", "show", "replies")] == ["b"]

@@ -70,7 +70,7 @@ def test_list_variable_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_settings_do_not_change_and_do_not_show_the_key() -> None:
-    settings = load_settings(teacher_api_key="sk-secret")
+    settings = load_settings(teacher_api_keys={"big": "sk-secret"})
     assert "sk-secret" not in repr(settings)
     with pytest.raises(ValueError, match="frozen"):
         settings.home = Path("elsewhere")

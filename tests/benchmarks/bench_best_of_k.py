@@ -1,0 +1,117 @@
+"""What rejection and the committee's choice are worth: the chosen candidate against others of the same teacher.
+
+The base answers chats of DialogSum, several times at random and once greedily. Half of the human summaries teach the
+scorer; on the other half, where a candidate is chosen, it is compared with a random candidate and with the greedy
+answer, by ROUGE-L against the human summary and by groundedness. Intervals are of paired differences, over documents.
+Answers are kept in the workspace, so that a stopped run goes on.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from adapters.evaluation.metrics_summary import rouge
+from adapters.evaluation.statistics import interval, resample, weighted_mean
+from adapters.inference.generator import LocalGenerator
+from adapters.inference.models import load_model, load_tokenizer
+from adapters.inference.types import Answer, Sampling
+from adapters.recipe import Recipe, SynthesisSection
+from adapters.records import Record
+from adapters.synthesis.committee import Candidate, decide
+from adapters.synthesis.drafts import Drafts, Member
+from adapters.synthesis.negatives import Pair
+from adapters.synthesis.prompts import teaching_prompt
+from adapters.synthesis.rules import rejections
+from adapters.synthesis.scorer import train_scorer
+from infra.canonical import digest_folder
+from infra.settings import load_settings
+from infra.workspace import Workspace
+from tests.benchmarks.common import Figure, base_folder
+from tests.benchmarks.texts import rows
+
+DOCUMENTS = 100
+_SECTION = SynthesisSection(candidates=6, words=(5, 40), max_new_tokens=50)
+
+
+def run() -> list[Figure]:
+    """The share of documents with a chosen candidate, and how much better that one is."""
+    every = [
+        (Record(id=row["id"], use_case="messages", input=row["dialogue"], source="s", license="l"), row["summary"])
+        for row in rows("summarization/messages.train.jsonl")
+    ]
+    asked, learnt = every[:DOCUMENTS], every[DOCUMENTS:]
+    scorer = train_scorer(
+        [Pair(record.input, summary) for record, summary in learnt],
+        [record.input for record, _ in asked],
+        _SECTION.human_share_kept,
+        seed=0,
+    )
+    sampled, greedy = _answers([record for record, _ in asked])
+    chance = random.Random(0)
+    figures: dict[str, list[list[float]]] = {"chosen": [], "random": [], "greedy": []}
+    for (record, summary), answers, (plain,) in zip(asked, sampled, greedy, strict=True):
+        known = scorer.known(record.input, teaching_prompt(_recipe(), record)[0].system)
+        candidates = []
+        for number, answer in enumerate(answers):
+            reasons = rejections(answer, known.source, _SECTION) | scorer.doubts(answer.text, known)
+            one = Candidate("base", 0, number, answer, answer.text, reasons)
+            one.score, one.groundedness = scorer.score(answer.text, known), scorer.groundedness(answer.text, known)
+            candidates.append(one)
+        decide(candidates, _SECTION.tie)
+        for one in candidates:
+            if one.verdict == "chosen":
+                told = {"chosen": one.answer, "random": chance.choice(answers), "greedy": plain}
+                for name, answer in told.items():
+                    found = [rouge(answer.text, [summary])["rouge_l"], scorer.groundedness(answer.text, known)]
+                    figures[name].append(found)
+    kept = len(figures["chosen"])
+    found = [Figure("documents_with_a_candidate", "share", kept / len(asked))]
+    for place, metric in enumerate(("rouge_l", "groundedness")):
+        ours = [one[place] for one in figures["chosen"]]
+        for rival in ("random", "greedy"):
+            found += paired(f"{metric}_vs_{rival}", ours, [one[place] for one in figures[rival]])
+    return found
+
+
+def paired(name: str, ours: Sequence[float], peer: Sequence[float]) -> list[Figure]:
+    """Both means, and the bounds of the interval of their difference over the same items (95%)."""
+    differences = [one - other for one, other in zip(ours, peer, strict=True)]
+    places = [str(place) for place in range(len(differences))]
+    weights = resample(["all"] * len(places), places, seed=0)
+    found = interval(sum(differences) / len(differences), weighted_mean(weights, differences))
+    mine, theirs = sum(ours) / len(ours), sum(peer) / len(peer)
+    return [
+        Figure(name, "mean", mine, theirs, mine / theirs if theirs else None),
+        Figure(f"{name}_low", "difference", found.low),
+        Figure(f"{name}_high", "difference", found.high),
+    ]
+
+
+def _recipe() -> Recipe:
+    data = {"corpus": [], "system": "", "use_cases": {"messages": {"prompt": "{input}", "max_new_tokens": 50}}}
+    content = {"feature": "chats", "description": "", "data": data, "evaluation": {"metric": "rouge_l"}}
+    return Recipe.model_validate(content | {"synthesis": _SECTION.model_dump()})
+
+
+def _answers(records: Sequence[Record]) -> tuple[list[list[Answer]], list[list[Answer]]]:
+    """Sampled answers and greedy ones to each record."""
+    folder = base_folder()
+    home: Path = load_settings().home.expanduser().resolve()
+    drafts = Drafts(Workspace(home).synthesis / "bench")
+    opened: list[LocalGenerator] = []
+
+    def open_generator() -> LocalGenerator:
+        if not opened:
+            opened.append(LocalGenerator(load_model(folder, torch.bfloat16), load_tokenizer(folder)))
+        return opened[0]
+
+    member = Member("base", digest_folder(folder), open_generator)
+    prompts = [(record, teaching_prompt(_recipe(), record)[0]) for record in records]
+    section = _SECTION
+    sampling = Sampling(section.max_new_tokens, section.temperature, section.top_p, section.candidates, section.seed)
+    return (
+        drafts.answers(member, prompts, sampling, "best of k: sampled"),
+        drafts.answers(member, prompts, Sampling(section.max_new_tokens), "best of k: greedy"),
+    )
