@@ -83,7 +83,7 @@ def train(
         for step in range(len(logs), len(batches)):
             started = time.perf_counter()
             torch.manual_seed(settings.seed * 1_000_003 + step)
-            batch = batches[step].to(device)
+            batch = batches[step]
             optimizer.param_groups[0]["lr"] = learning_rate_at(step, len(batches), settings)
             total, positions = loss(model, batch)
             mean = total / positions
@@ -110,7 +110,7 @@ def train(
 def _identity(parameters: dict[str, Tensor], batches: Sequence[Batch], settings: TrainingSection) -> str:
     """What a checkpoint must agree with to be gone on from."""
     shapes = {name: list(p.shape) for name, p in parameters.items()}
-    sizes = [[*batch.input_ids.shape, int(batch.input_ids.sum())] for batch in batches]
+    sizes = [[[len(ids), sum(ids), start] for ids, start in batch.sequences] for batch in batches]
     return digest({"parameters": shapes, "batches": sizes, "settings": settings.digest})
 
 
