@@ -257,7 +257,8 @@ class Factory:
         records, refused = self.records(feature)
         texts = self.evaluation_texts(feature)
         lineage = lineage_of(recipe, records, key, texts, self._suite_digests(feature))
-        settings = self.settings
+        settings, start = self.settings, recipe.training.start
+        earlier = self.catalog.package_folder(self.catalog.version(feature, start)) if isinstance(start, int) else None
         return Job(
             recipe,
             records,
@@ -268,6 +269,7 @@ class Factory:
             settings.teacher_api_key,
             self.workspace.books,
             texts,
+            earlier,
         )
 
     def production_package(self, feature: str) -> tuple["Version", Path]:

@@ -49,7 +49,11 @@ class System(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """The inputs of one feature's rebuild; `books` is the folder of answers that were ever given, by system."""
+    """The inputs of one feature's rebuild.
+
+    `books` is the folder of answers that were ever given, by system; `earlier` the package of the version that
+    training starts from, if the recipe names one.
+    """
 
     recipe: Recipe
     records: Sequence[Record]
@@ -60,6 +64,7 @@ class Job:
     teacher_api_key: str
     books: Path
     evaluation_texts: Sequence[tuple[str, str]] = ()
+    earlier: Path | None = None
 
     def data(self) -> Stage:
         """Validated records: training, unlabelled and held-out parts, quarantine, report, Data Docs."""
@@ -107,7 +112,8 @@ class Job:
 
             examples = read_examples(self.recipe, files)
             release, section = self.release, self.recipe.training
-            train_adapter(release.folder, examples, section, release.base_digest, output, scratch, self.device)
+            place = (output, scratch, self.device, self.earlier)
+            train_adapter(release.folder, examples, section, release.base_digest, *place)
             ids = sorted({record.id for file in files for record in read_records(file)[0]})
             (output / TRAINED_ON).write_bytes(canonical_json(ids))
 

@@ -31,8 +31,8 @@ def grouped_attention(
 ) -> tuple[Tensor, None]:
     """Causal attention: query [B, H, Tq, D], key and value [B, Hkv, Tk, D], mask [B, 1, Tq, Tk] → [B, Tq, H, D].
 
-    A mask is boolean or additive; without one, query i sees the keys up to Tk - Tq + i, or, in a packed row (B = 1), what
-    its segment sees. The softmax is computed in fp32 whatever the dtype.
+    A mask is boolean or additive; without one, query i sees the keys up to Tk - Tq + i, or, in a packed row (B = 1),
+    what its segment sees. The softmax is computed in fp32 whatever the dtype.
     """
     if query.device.type != "cpu":
         attention_mask = attention_mask if segments is None else visible(segments, query.device)

@@ -120,7 +120,7 @@ class Rotations:
     def __call__(
         self, embeddings: tuple[Tensor, Tensor], shape: tuple[int, int, int], scale: float
     ) -> tuple[Rotation, Rotation]:
-        """Of queries, scaled for attention, and of keys; `embeddings` are transformers' cos and sin [1, N, head_dim]."""
+        """Of queries, scaled for attention, and of keys; `embeddings` are cos and sin [1, N, head_dim]."""
         if self._made is None:
             key_heads, group, width = shape
             cos, sin = (table[0].float() for table in embeddings)
