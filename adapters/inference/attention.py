@@ -35,7 +35,7 @@ def grouped_attention(
     what its segment sees. The softmax is computed in fp32 whatever the dtype.
     """
     if query.device.type != "cpu":
-        attention_mask = attention_mask if segments is None else visible(segments, query.device)
+        attention_mask = attention_mask if segments is None else visible(segments, query.device)[None, None]
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if segments is not None:
