@@ -37,7 +37,8 @@ _FORMER_GATES = {
     "better_than_baseline_by": "better_than_baseline",
     "worse_than_production_by": "not_worse_than_production",
 }
-LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LORA_TARGETS: tuple[LoraTarget, ...] = get_args(LoraTarget)
 
 
 class Section(BaseModel):
@@ -167,11 +168,22 @@ class TrainingSection(Section):
     rank: int = Field(default=16, gt=0, le=64)
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: list[LoraTarget] = Field(default=list(LORA_TARGETS), min_length=1)
+    start: Literal["recovery", "scratch"] | Annotated[int, Field(gt=0)] = Field(
+        default="recovery", description="the recovery adapter, a new LoRA, or the number of a version of the feature"
+    )
+    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of the base; the LoRA's masters are fp32")
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
     learning_rate: float = Field(default=5e-4, gt=0)
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     epochs: float = Field(default=1.0, gt=0)
+    token_budget: int | None = Field(default=None, gt=0, description="tokens to train on, instead of epochs")
+    held_out_share: float = Field(default=0.0, ge=0, le=0.5, description="of the examples, for early stopping")
+    check_every: int = Field(default=20, gt=0, description="steps between two held-out losses")
+    patience: int = Field(default=3, ge=0, description="checks without improvement that end a training; 0: never")
+    packing: bool = Field(default=True, description="false: padded rows, which models other than Llama need")
     batch_tokens: int = Field(default=2048, gt=0, description="tokens per optimiser step, padding included")
     max_tokens: int = Field(default=512, gt=0, description="longer examples are left out and counted")
     seed: int = 0

@@ -294,7 +294,8 @@ class Factory:
         records, refused = self.records(feature)
         texts = self.evaluation_texts(feature)
         lineage = lineage_of(recipe, records, key, texts, self._suite_digests(feature))
-        settings = self.settings
+        settings, start = self.settings, recipe.training.start
+        earlier = self.catalog.package_folder(self.catalog.version(feature, start)) if isinstance(start, int) else None
         return Job(
             recipe,
             records,
@@ -307,6 +308,7 @@ class Factory:
             self.workspace.books,
             self.synthesis_folder(feature),
             texts,
+            earlier,
         )
 
     def _teachers(self, feature: str) -> dict[str, System]:

@@ -56,7 +56,8 @@ class Job:
     """The inputs of one feature's rebuild.
 
     `teachers` are registered versions that teach, by the name that the recipe gives them; `books` is the folder of
-    answers that were ever given, by system; `synthesis_folder` keeps drafts and audit tables of the feature's teachers.
+    answers that were ever given, by system; `synthesis_folder` keeps drafts and audit tables of the feature's teachers;
+    `earlier` is the package of the version that training starts from, if the recipe names one.
     """
 
     recipe: Recipe
@@ -70,6 +71,7 @@ class Job:
     books: Path
     synthesis_folder: Path
     evaluation_texts: Sequence[tuple[str, str]] = ()
+    earlier: Path | None = None
 
     def data(self) -> Stage:
         """Validated records: training, unlabelled and held-out parts, quarantine, report, Data Docs."""
@@ -120,7 +122,8 @@ class Job:
 
             examples = read_examples(self.recipe, files)
             release, section = self.release, self.recipe.training
-            train_adapter(release.folder, examples, section, release.base_digest, output, scratch, self.device)
+            place = (output, scratch, self.device, self.earlier)
+            train_adapter(release.folder, examples, section, release.base_digest, *place)
             ids = sorted({record.id for file in files for record in read_records(file)[0]})
             (output / TRAINED_ON).write_bytes(canonical_json(ids))
 

@@ -135,6 +135,10 @@ def register(
     if "training" in reports:
         steps = json.loads(reports["training"].read_text("utf-8"))["steps"]
         series["training.loss"] = [(step["step"], step["loss"]) for step in steps]
+        series["training.tokens_per_second"] = [(step["step"], step["tokens"] / step["seconds"]) for step in steps]
+        series["training.megabytes"] = [(step["step"], step["megabytes"]) for step in steps]
+        judged = [(step["step"], step["held_out_loss"]) for step in steps if step["held_out_loss"] is not None]
+        series |= {"training.held_out_loss": judged} if judged else {}
     page = [evaluation.path / name for name in ("report.html", "scores.json", "samples.jsonl")]
     trained_on, data_page, data_docs = evidence
     files = {"": [*page, trained_on, data_page], "figures": [evaluation.path / "figures"], "data_docs": [data_docs]}

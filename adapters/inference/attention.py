@@ -5,6 +5,7 @@ than plain products at the few hundred tokens we work with, and transformers cop
 head, which grouping avoids. On other devices this is PyTorch's fused attention.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from adapters.inference.packed_attention import Segment, packed_attention, visible
 
 GROUPED = "grouped"
 
@@ -23,16 +26,20 @@ def grouped_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    segments: Sequence[Segment] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention: query [B, H, Tq, D], key and value [B, Hkv, Tk, D], mask [B, 1, Tq, Tk] → [B, Tq, H, D].
 
-    A mask is boolean or additive; without one, query i sees the keys up to Tk - Tq + i. The softmax is computed in
-    fp32 whatever the dtype.
+    A mask is boolean or additive; without one, query i sees the keys up to Tk - Tq + i, or, in a packed row (B = 1),
+    what its segment sees. The softmax is computed in fp32 whatever the dtype.
     """
     if query.device.type != "cpu":
+        attention_mask = attention_mask if segments is None else visible(segments, query.device)[None, None]
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if segments is not None:
+        return packed_attention(query[0], key[0], value[0], segments, scale).transpose(0, 1)[None], None
     batch, heads, length, width = query.shape
     key_heads, keys = key.shape[1], key.shape[2]
     if attention_mask is None and length > 1:

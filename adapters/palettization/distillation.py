@@ -15,7 +15,7 @@ from adapters.palettization.recipe import RecoverySection, TuningSection
 from adapters.recipe import TrainingSection
 from adapters.training.batching import Batch, Encoded, make_batches
 from adapters.training.loop import Loss, StepLog, train
-from adapters.training.losses import completion_divergence
+from adapters.training.losses import completion_divergence, selected_hidden
 from infra.progress import track
 
 
@@ -60,20 +60,20 @@ def distillation_batches(windows: Tensor, batch_tokens: int, steps: int, seed: i
 
 
 def distillation_loss(teacher: Any) -> Loss:
-    """Sum over the positions of `loss_mask` of KL(teacher || model) in nats, and their number.
+    """Sum over all positions of KL(teacher || model) in nats, and their number.
 
     The teacher is frozen and the text is read several times, so the last hidden states of every sequence are kept
     after its first reading: about a kilobyte a token, where its logits would be a hundred.
     """
-    known: dict[bytes, Tensor] = {}
+    known: dict[tuple[int, ...], Tensor] = {}
 
     @torch.no_grad()
     def hidden(batch: Batch) -> Tensor:
-        rows = [row.numpy().tobytes() for row in batch.input_ids.cpu()]
-        if any(row not in known for row in rows):
-            states = teacher.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-            known.update(zip(rows, states, strict=True))
-        return torch.stack([known[row] for row in rows])[batch.loss_mask]
+        texts = [tuple(sequence.ids) for sequence in batch.sequences]
+        if any(text not in known for text in texts):
+            states = selected_hidden(teacher, batch).split([len(text) - 1 for text in texts])
+            known.update(zip(texts, states, strict=True))
+        return torch.cat([known[text] for text in texts])
 
     def loss(model: Any, batch: Batch) -> tuple[Tensor, int]:
         return completion_divergence(model, batch, hidden(batch), teacher.get_output_embeddings().weight)

@@ -1,6 +1,7 @@
 """The training stage: a feature's examples and a base release in, the feature's adapter out."""
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +11,9 @@ import torch
 from adapters.inference.models import load_tokenizer
 from adapters.palettization.release import load_release
 from adapters.recipe import TrainingSection
-from adapters.training.batching import Example, encode, make_batches
-from adapters.training.loop import StepLog, train
-from adapters.training.lora import continue_adapter, save_adapter
+from adapters.training.batching import Encoded, Example, encode, make_batches
+from adapters.training.loop import OnStep, StepLog, train
+from adapters.training.lora import continue_adapter, new_adapter, save_adapter
 from adapters.training.losses import completion_cross_entropy
 from infra.progress import track
 
@@ -28,8 +29,10 @@ def train_adapter(
     output: Path,
     scratch: Path,
     device: str = "cpu",
+    earlier: Path | None = None,
+    on_step: OnStep | None = None,
 ) -> None:
-    """Train an adapter over the palettized base, from its recovery adapter on; base weights and activations in bf16.
+    """Train an adapter over the palettized base, from where `section.start` says; `earlier` is the version it names.
 
     Writes `adapter/` (PEFT's files) and `training.json` (examples used and left out, tokens, seconds, and each step's
     loss). A training that was killed goes on from its checkpoint in `scratch`.
@@ -40,22 +43,31 @@ def train_adapter(
     tokenizer = load_tokenizer(release_folder)
     longest = min(section.max_tokens, section.batch_tokens)
     encoded, left_out = encode(tokenizer, examples, longest)
-    batches = make_batches(encoded, section.batch_tokens, section.epochs, section.seed)
-    base = load_release(release_folder, torch.bfloat16, device)
-    model = continue_adapter(
-        base, release_folder / "recovery", section.rank, section.alpha, section.dropout, section.seed
+    learnt, judged = _split(encoded, section)
+    batches = make_batches(
+        learnt, section.batch_tokens, section.epochs, section.seed, section.packing, section.token_budget
     )
+    held_out = make_batches(judged, section.batch_tokens, packed=section.packing) if judged else []
+    base = load_release(release_folder, torch.bfloat16 if section.precision == "bf16" else torch.float32, device)
+    lora = (section.rank, section.alpha, section.dropout, section.seed, section.target_modules)
+    if section.start == "scratch":
+        model = new_adapter(base, *lora)
+    else:
+        model = continue_adapter(base, earlier or release_folder / "recovery", *lora)
     with track("training", len(batches)) as step:
 
         def report(log: StepLog) -> None:
-            step.reach(log.step + 1, note=f"loss {log.loss:.3f}")
+            step.reach(log.step + 1, note=f"loss {log.loss:.3f}, {log.tokens / log.seconds:,.0f} tokens/s")
+            if on_step is not None:
+                on_step(log)
 
-        logs = train(model, batches, completion_cross_entropy, section, scratch, on_step=report)
+        logs = train(model, batches, completion_cross_entropy, section, scratch, on_step=report, held_out=held_out)
     save_adapter(model, output / ADAPTER, base_digest)
     tokens = sum(log.tokens for log in logs)
     seconds = sum(log.seconds for log in logs)
     summary = {
-        "examples": len(encoded),
+        "examples": len(learnt),
+        "held_out_examples": len(judged),
         "left_out": left_out,
         "max_tokens": longest,
         "tokens": tokens,
@@ -64,3 +76,11 @@ def train_adapter(
         "steps": [asdict(log) for log in logs],
     }
     (output / REPORT).write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
+
+
+def _split(encoded: list[Encoded], section: TrainingSection) -> tuple[list[Encoded], list[Encoded]]:
+    """The examples that are learnt, and those that only say when to stop, drawn by the seed."""
+    order = list(range(len(encoded)))
+    random.Random(section.seed).shuffle(order)
+    chosen = set(order[: int(len(encoded) * section.held_out_share)])
+    return [e for i, e in enumerate(encoded) if i not in chosen], [encoded[i] for i in sorted(chosen)]

@@ -1,8 +1,4 @@
-"""Examples as token ids, and token ids as padded batches of similar length.
-
-Sorting by length keeps padding low; batches keep under a budget of tokens, padding included, so that every step costs
-about the same. Padding is on the right, where a causal model cannot see it.
-"""
+"""Examples as token ids, and token ids as the batches of a training, each worth about the same number of tokens."""
 
 import random
 from collections.abc import Sequence
@@ -33,43 +29,20 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded sequences, every field [B, T].
+    """The sequences of one optimiser step, computed as one packed row or as padded rows: the result is the same."""
 
-    `input_ids` and `position_ids` are int64; `attention_mask` is True on real tokens; `loss_mask` is True where the
-    **next** token is one to learn, so logits at those positions face `targets`.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    loss_mask: Tensor
-    position_ids: Tensor
+    sequences: tuple[Encoded, ...]
+    packed: bool = True
 
     @property
     def targets(self) -> Tensor:
-        """The token ids to predict at the positions of `loss_mask`, in row order: [N]."""
-        return self.input_ids[:, 1:][self.loss_mask[:, :-1]]
-
-    @property
-    def shared_prefix(self) -> int:
-        """Length of the beginning that all rows have in common and nothing is learnt in; 0 for a single row."""
-        if len(self.input_ids) == 1:
-            return 0
-        ends = (self.input_ids != self.input_ids[:1]).any(0) | self.loss_mask.any(0)
-        return int(ends.int().argmax())
+        """The token ids to predict, sequence after sequence: int64 [M]."""
+        return torch.tensor([id for ids, start in self.sequences for id in ids[max(start, 1) :]])
 
     @property
     def tokens(self) -> int:
-        """Real tokens, padding not counted."""
-        return int(self.attention_mask.sum())
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on a device."""
-        return Batch(
-            self.input_ids.to(device),
-            self.attention_mask.to(device),
-            self.loss_mask.to(device),
-            self.position_ids.to(device),
-        )
+        """Tokens of the sequences; a beginning that they share counts in each."""
+        return sum(len(sequence.ids) for sequence in self.sequences)
 
 
 def encode(tokenizer: Any, examples: Sequence[Example], max_tokens: int) -> tuple[list[Encoded], int]:
@@ -83,27 +56,30 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_tokens: int) -> tupl
     return encoded, len(examples) - len(encoded)
 
 
-def collate(examples: Sequence[Encoded], pad_id: int = 0) -> Batch:
-    """One right-padded batch of the examples, in their order."""
-    length = max(len(example.ids) for example in examples)
-    input_ids = torch.full((len(examples), length), pad_id, dtype=torch.long)
-    attention_mask = torch.zeros((len(examples), length), dtype=torch.bool)
-    loss_mask = torch.zeros((len(examples), length), dtype=torch.bool)
-    for row, (ids, start) in enumerate(examples):
-        input_ids[row, : len(ids)] = torch.tensor(ids)
-        attention_mask[row, : len(ids)] = True
-        loss_mask[row, max(start - 1, 0) : len(ids) - 1] = True
-    position_ids = torch.arange(length).expand(len(examples), -1).contiguous()
-    return Batch(input_ids, attention_mask, loss_mask, position_ids)
+def pad(sequences: Sequence[Encoded], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Right-padded rows: ids int64 [B, T], and where the **next** token is one to learn, bool [B, T]."""
+    length = max(len(sequence.ids) for sequence in sequences)
+    ids = torch.zeros(len(sequences), length, dtype=torch.long)
+    learnt = torch.zeros(len(sequences), length, dtype=torch.bool)
+    for row, (values, start) in enumerate(sequences):
+        ids[row, : len(values)] = torch.tensor(values)
+        learnt[row, max(start - 1, 0) : len(values) - 1] = True
+    return ids.to(device), learnt.to(device)
 
 
 def make_batches(
-    encoded: Sequence[Encoded], batch_tokens: int, epochs: float = 1.0, seed: int = 0, pad_id: int = 0
+    encoded: Sequence[Encoded],
+    batch_tokens: int,
+    epochs: float = 1.0,
+    seed: int = 0,
+    packed: bool = True,
+    token_budget: int | None = None,
 ) -> list[Batch]:
     """All batches of a training, in order.
 
-    In each epoch every example occurs once; examples of equal length meet others in each epoch, and the order of the
-    batches is drawn anew. A fraction of an epoch is that fraction of its batches, rounded up.
+    In each epoch every example occurs once, in an order and company of its own; padded batches are of similar length.
+    A fraction of an epoch is that fraction of its batches, rounded up. With `token_budget` the training ends with the
+    batch that reaches it, whatever `epochs` says.
 
     Raises:
         FactoryError: there is nothing to train on, or an example alone is over `batch_tokens`.
@@ -113,28 +89,40 @@ def make_batches(
     longest = max(len(example.ids) for example in encoded)
     if longest > batch_tokens:
         raise FactoryError(f"an example has {longest} tokens, over batch_tokens {batch_tokens}; lower max_tokens")
-    batches: list[Batch] = []
-    remaining = epochs
     generator = random.Random(seed)
+    batches: list[Batch] = []
+    if token_budget is not None:
+        tokens = 0
+        while True:
+            for batch in _epoch(encoded, batch_tokens, generator, packed):
+                batches.append(batch)
+                tokens += batch.tokens
+                if tokens >= token_budget:
+                    return batches
+    remaining = epochs
     while remaining > 0:
-        groups = _grouped(encoded, batch_tokens, generator)
-        generator.shuffle(groups)
-        taken = len(groups) if remaining >= 1 else -int(-remaining * len(groups) // 1)
-        batches += [collate([encoded[i] for i in group], pad_id) for group in groups[:taken]]
+        epoch = _epoch(encoded, batch_tokens, generator, packed)
+        batches += epoch[: len(epoch) if remaining >= 1 else -int(-remaining * len(epoch) // 1)]
         remaining -= 1
     return batches
 
 
-def _grouped(encoded: Sequence[Encoded], batch_tokens: int, generator: random.Random) -> list[list[int]]:
-    """Indices of examples in groups whose padded size is at most `batch_tokens`, longest first."""
+def _epoch(encoded: Sequence[Encoded], batch_tokens: int, generator: random.Random, packed: bool) -> list[Batch]:
+    """Every example once, in batches of at most `batch_tokens`, padding included."""
     order = list(range(len(encoded)))
     generator.shuffle(order)
-    order.sort(key=lambda i: -len(encoded[i].ids))
-    groups: list[list[int]] = []
-    width = 0
+    if not packed:
+        order.sort(key=lambda i: -len(encoded[i].ids))
+    groups: list[list[Encoded]] = []
+    room = 0
     for i in order:
-        if not groups or (len(groups[-1]) + 1) * width > batch_tokens:
+        # Sorted from the longest on, so the first of a padded group says how wide all of it is.
+        size = len((encoded[i] if packed or not groups else groups[-1][0]).ids)
+        if room < size:
             groups.append([])
-            width = len(encoded[i].ids)
-        groups[-1].append(i)
-    return groups
+            room, size = batch_tokens, len(encoded[i].ids)
+        groups[-1].append(encoded[i])
+        room -= size
+    if not packed:
+        generator.shuffle(groups)
+    return [Batch(tuple(group), packed) for group in groups]

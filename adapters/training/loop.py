@@ -4,34 +4,37 @@ Notable choices:
 - The trainable parameters are fp32 masters; what runs in bf16 is the base's business (`fast_layers`).
 - The random state of a step is set from the seed and the step's number, so a training that was killed and goes on
   from a checkpoint computes exactly what an unbroken one does.
-- A checkpoint is one safetensors file, replaced by a rename: it is whole or it is the one before.
+- Under `torch.distributed` each process computes its share of every batch (`distributed`).
 """
 
-import json
 import math
+import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from adapters.recipe import TrainingSection
 from adapters.training.batching import Batch
+from adapters.training.checkpoint import restore_checkpoint, save_checkpoint
+from adapters.training.distributed import is_first, own_share, sum_over_processes, wait_for_all
 from infra.canonical import digest
 from infra.errors import FactoryError
 
 Loss = Callable[[Any, Batch], tuple[Tensor, int]]
-CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
 class StepLog:
-    """One optimiser step: mean loss per counted position before the update, and what it cost."""
+    """One optimiser step: mean loss per counted position before the update, and what it cost.
+
+    `held_out_loss` is the mean loss after the update over batches that are not trained on, where it was measured;
+    `megabytes` the process's peak memory so far.
+    """
 
     step: int
     loss: float
@@ -40,17 +43,21 @@ class StepLog:
     tokens: int
     positions: int
     seconds: float
+    held_out_loss: float | None = None
+    megabytes: float = 0.0
 
 
 OnStep = Callable[[StepLog], None]
 
 
 def learning_rate_at(step: int, steps: int, settings: TrainingSection) -> float:
-    """Linear warm-up over `warmup_share` of the steps, then a cosine down to zero after the last step."""
+    """Linear warm-up over `warmup_share` of the steps, then the schedule: a cosine or a line to zero, or no change."""
     warmup = math.ceil(settings.warmup_share * steps)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    gone = (step - warmup) / (steps - warmup)
+    share = {"cosine": 0.5 * (1 + math.cos(math.pi * gone)), "linear": 1 - gone, "constant": 1.0}[settings.schedule]
+    return settings.learning_rate * share
 
 
 def train(
@@ -61,12 +68,15 @@ def train(
     scratch: Path,
     on_step: OnStep | None = None,
     checkpoint_every: int = 20,
+    held_out: Sequence[Batch] = (),
 ) -> list[StepLog]:
     """Train what of `model` requires gradients, in place, one AdamW step for each batch; the log of all steps.
 
     `loss(model, batch)` returns the sum of the losses and how many positions it counted. With a checkpoint of the
-    same training in `scratch`, the steps that it holds are not done again; `on_step` is not called for them. The model
-    is left in evaluation mode.
+    same training in `scratch`, the steps that it holds are not done again; `on_step` is not called for them. With
+    `held_out` batches their loss is taken every `settings.check_every` steps; when it has not fallen for
+    `settings.patience` checks the training ends, and in any case with the values of the best check. The model is left
+    in evaluation mode.
 
     Raises:
         FactoryError: the loss or its gradient is not finite.
@@ -76,74 +86,90 @@ def train(
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
-    identity = _identity(parameters, batches, settings)
-    logs = _restore(scratch / CHECKPOINT, identity, parameters, optimizer)
+    identity = _identity(parameters, batches, held_out, settings)
+    progress, best = restore_checkpoint(scratch, identity, parameters, optimizer, "logs")
+    logs = [StepLog(**log) for log in progress.get("logs", [])]
     model.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step in range(len(logs), len(batches)):
+            if _out_of_patience(logs, settings.patience):
+                break
             started = time.perf_counter()
             torch.manual_seed(settings.seed * 1_000_003 + step)
-            batch = batches[step].to(device)
-            optimizer.param_groups[0]["lr"] = learning_rate_at(step, len(batches), settings)
-            total, positions = loss(model, batch)
-            mean = total / positions
-            mean.backward()
-            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.max_grad_norm)
-            if not math.isfinite(mean.item()) or not math.isfinite(norm.item()):
+            rate = optimizer.param_groups[0]["lr"] = learning_rate_at(step, len(batches), settings)
+            mean, positions = _backward(model, batches[step], loss, parameters.values())
+            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.max_grad_norm).item()
+            if not math.isfinite(mean) or not math.isfinite(norm):
                 raise FactoryError(
-                    f"training step {step + 1}: the loss is {mean.item()}, its gradient's norm {norm.item()}; "
+                    f"training step {step + 1}: the loss is {mean}, its gradient's norm {norm}; "
                     "lower training.learning_rate or look at the batch's examples"
                 )
             optimizer.step()
             optimizer.zero_grad()
-            rate = optimizer.param_groups[0]["lr"]
-            seconds = time.perf_counter() - started
-            logs.append(StepLog(step, mean.item(), rate, norm.item(), batch.tokens, positions, seconds))
-            if len(logs) % checkpoint_every == 0:
-                _save(scratch / CHECKPOINT, identity, logs, parameters, optimizer)
-            if on_step is not None:
+            judged: float | None = None
+            if held_out and ((step + 1) % settings.check_every == 0 or step + 1 == len(batches)):
+                judged = _held_out_loss(model, held_out, loss)
+                if judged < min(_held_out_losses(logs), default=math.inf):
+                    best = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+            seconds, megabytes = time.perf_counter() - started, _peak_megabytes(device)
+            tokens = batches[step].tokens
+            logs.append(StepLog(step, mean, rate, norm, tokens, positions, seconds, judged, megabytes))
+            if len(logs) % checkpoint_every == 0 and is_first():
+                told = {"logs": [asdict(log) for log in logs]}
+                save_checkpoint(scratch, identity, told, parameters, optimizer, best)
+            if on_step is not None and is_first():
                 on_step(logs[-1])
+    for name, value in best.items():
+        parameters[name].data.copy_(value)
     model.eval()
+    wait_for_all()
     return logs
 
 
-def _identity(parameters: dict[str, Tensor], batches: Sequence[Batch], settings: TrainingSection) -> str:
+def _backward(model: Any, batch: Batch, loss: Loss, parameters: Any) -> tuple[float, int]:
+    """Put the gradient of a batch's mean loss into the parameters, of all processes; the mean, and its positions."""
+    positions = len(batch.targets)
+    share = own_share(batch)
+    mean = torch.zeros((), device=next(iter(parameters)).device)
+    if share.sequences:
+        total, counted = loss(model, share)
+        positions = counted if share is batch else positions
+        (total / positions).backward()
+        mean += total.detach() / positions
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    sum_over_processes([mean, *(parameter.grad for parameter in parameters)])
+    return mean.item(), positions
+
+
+@torch.no_grad()
+def _held_out_loss(model: Any, batches: Sequence[Batch], loss: Loss) -> float:
+    model.eval()
+    measured = [loss(model, batch) for batch in batches]
+    model.train()
+    return sum(total.item() for total, _ in measured) / sum(count for _, count in measured)
+
+
+def _held_out_losses(logs: Sequence[StepLog]) -> list[float]:
+    return [log.held_out_loss for log in logs if log.held_out_loss is not None]
+
+
+def _out_of_patience(logs: Sequence[StepLog], patience: int) -> bool:
+    losses = _held_out_losses(logs)
+    return 0 < patience <= len(losses) - 1 - losses.index(min(losses)) if losses else False
+
+
+def _peak_megabytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def _identity(
+    parameters: Mapping[str, Tensor], batches: Sequence[Batch], held_out: Sequence[Batch], settings: TrainingSection
+) -> str:
     """What a checkpoint must agree with to be gone on from."""
     shapes = {name: list(p.shape) for name, p in parameters.items()}
-    sizes = [[*batch.input_ids.shape, int(batch.input_ids.sum())] for batch in batches]
+    sizes = [[[len(ids), sum(ids), start] for ids, start in batch.sequences] for batch in (*batches, *held_out)]
     return digest({"parameters": shapes, "batches": sizes, "settings": settings.digest})
-
-
-def _save(
-    path: Path, identity: str, logs: list[StepLog], parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer
-) -> None:
-    tensors: dict[str, Tensor] = {}
-    for name, parameter in parameters.items():
-        state = optimizer.state[parameter]
-        tensors[f"{name}|value"] = parameter.detach()
-        tensors[f"{name}|first"] = state["exp_avg"]
-        tensors[f"{name}|second"] = state["exp_avg_sq"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"identity": identity, "logs": json.dumps([asdict(log) for log in logs])})
-    partial.replace(path)
-
-
-def _restore(
-    path: Path, identity: str, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer
-) -> list[StepLog]:
-    if not path.is_file():
-        return []
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        if metadata["identity"] != identity:
-            return []
-        logs = [StepLog(**log) for log in json.loads(metadata["logs"])]
-        for name, parameter in parameters.items():
-            parameter.data.copy_(file.get_tensor(f"{name}|value"))
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(len(logs)), device=parameter.device),
-                "exp_avg": file.get_tensor(f"{name}|first").to(parameter.device),
-                "exp_avg_sq": file.get_tensor(f"{name}|second").to(parameter.device),
-            }
-    return logs

@@ -8,6 +8,7 @@ Source: LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,20 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 
-def new_adapter(model: Any, rank: int, alpha: float, dropout: float = 0.0, seed: int = 0) -> Any:
+def new_adapter(
+    model: Any,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    seed: int = 0,
+    target_modules: Sequence[str] = LORA_TARGETS,
+) -> Any:
     """Wrap `model` with a trainable LoRA that does not change its function yet (A random by `seed`, B zero).
 
     The model's own weights are frozen and its modules replaced in place; the LoRA parameters are fp32.
     """
     config = LoraConfig(
-        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(LORA_TARGETS)
+        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(target_modules)
     )
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -64,7 +72,15 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     return load_adapter(model, folder).merge_and_unload().requires_grad_(False)
 
 
-def continue_adapter(model: Any, folder: Path, rank: int, alpha: float, dropout: float = 0.0, seed: int = 0) -> Any:
+def continue_adapter(
+    model: Any,
+    folder: Path,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    seed: int = 0,
+    target_modules: Sequence[str] = LORA_TARGETS,
+) -> Any:
     """Wrap `model` with a trainable LoRA of `rank` and `alpha` that computes what the adapter in `folder` computes.
 
     Rows that the old adapter lacks are fresh in A and zero in B; what differs in scale (alpha / rank) goes into B.
@@ -78,7 +94,7 @@ def continue_adapter(model: Any, folder: Path, rank: int, alpha: float, dropout:
             f"training.rank {rank} is below the recovery adapter's {config['r']}; an adapter that starts from it "
             "needs at least its rank"
         )
-    peft_model = new_adapter(model, rank, alpha, dropout, seed)
+    peft_model = new_adapter(model, rank, alpha, dropout, seed, target_modules)
     rescale = (config["lora_alpha"] / config["r"]) / (alpha / rank)
     state = get_peft_model_state_dict(peft_model)
     saved = load_file(folder / WEIGHTS)

@@ -3,8 +3,8 @@
 Notable choices:
 - Only hidden states at those positions go through the output matrix: with short completions behind long prompts and a
   vocabulary of tens of thousands, the full logits would cost more than the layers below them.
-- The beginning that a batch's prompts have in common (system message, instruction) is computed once, as causal
-  attention makes it the same in every row; for short inputs that is a third of the work.
+- A packed batch is one row without padding, with common beginnings once (`packing`); in the last layer the MLP sees
+  the positions that are trained on and no others.
 - The losses go through the positions in pieces and keep the gradient of the hidden states instead of the
   logits, which the frozen output matrix allows (as in Liger Kernel, https://arxiv.org/abs/2410.10989).
 """
@@ -13,44 +13,47 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from adapters.training.batching import Batch
+from adapters.inference.attention import GROUPED
+from adapters.training.batching import Batch, pad
+from adapters.training.fast_layers import Rotations
+from adapters.training.packing import Packed, pack
 
-# Below this many tokens a prefix of its own costs more than it saves.
-_SHORTEST_PREFIX = 8
 # Rows of logits at a time: small enough for the allocator to use the same memory again.
 _ROWS = 128
 
 
 def selected_hidden(model: Any, batch: Batch) -> Tensor:
-    """Last hidden states [N, width] at the N positions of `batch.loss_mask` in row order.
+    """Last hidden states [M, width] at the M positions that a batch learns, sequence after sequence.
 
     `model` is a causal language model of transformers, bare or wrapped by PEFT.
     """
     decoder = _causal(model).get_decoder()
-    shared = batch.shared_prefix
+    device = decoder.embed_tokens.weight.device
+    if batch.packed:
+        return _packed_hidden(decoder, pack(batch.sequences, device))
     # Padding is on the right, so causality alone keeps it out; without a mask attention takes its fast path.
-    if shared < _SHORTEST_PREFIX:
-        output = decoder(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False)
-        return output.last_hidden_state[batch.loss_mask]
-    cache = DynamicCache()
-    decoder(
-        input_ids=batch.input_ids[:1, :shared],
-        position_ids=batch.position_ids[:1, :shared],
-        past_key_values=cache,
-        use_cache=True,
-    )
-    for layer in cache.layers:
-        layer.keys = layer.keys.expand(len(batch.input_ids), -1, -1, -1)
-        layer.values = layer.values.expand(len(batch.input_ids), -1, -1, -1)
-    output = decoder(
-        input_ids=batch.input_ids[:, shared:],
-        position_ids=batch.position_ids[:, shared:],
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return output.last_hidden_state[batch.loss_mask[:, shared:]]
+    ids, learnt = pad(batch.sequences, device)
+    return decoder(input_ids=ids, use_cache=False).last_hidden_state[learnt]
+
+
+def _packed_hidden(decoder: Any, row: Packed) -> Tensor:
+    """What Llama's own forward does, layer by layer, over a packed row."""
+    if decoder.config._attn_implementation != GROUPED:
+        raise ValueError("only grouped attention keeps the sequences of a packed row apart")
+    hidden = decoder.embed_tokens(row.ids[None])
+    where = {
+        "position_embeddings": decoder.rotary_emb(hidden, row.positions[None]),
+        "attention_mask": None,
+        "segments": row.segments,
+        "rotations": Rotations(),
+    }
+    *layers, last = decoder.layers
+    for layer in layers:
+        hidden = layer(hidden, **where)
+    hidden = hidden + last.self_attn(last.input_layernorm(hidden), **where)[0]
+    hidden = hidden[0, row.learnt]
+    return decoder.norm(hidden + last.mlp(last.post_attention_layernorm(hidden)))
 
 
 def completion_cross_entropy(model: Any, batch: Batch) -> tuple[Tensor, int]:
@@ -59,7 +62,7 @@ def completion_cross_entropy(model: Any, batch: Batch) -> tuple[Tensor, int]:
     The output matrix must be frozen.
     """
     weight = _causal(model).get_output_embeddings().weight
-    targets = batch.targets
+    targets = batch.targets.to(weight.device)
     return _LinearCrossEntropy.apply(selected_hidden(model, batch), weight, targets), len(targets)
 
 
@@ -71,7 +74,7 @@ def completion_divergence(
     Both output matrices must be frozen.
 
     Args:
-        teacher_hidden: the teacher's last hidden states [N, width] at the positions of `batch.loss_mask`.
+        teacher_hidden: the teacher's last hidden states [M, width] at the positions that the batch learns.
         teacher_weight: its output matrix [vocabulary, width].
     """
     weight = _causal(model).get_output_embeddings().weight
@@ -112,9 +115,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden), _ROWS):
             rows = slice(start, start + _ROWS)
             wanted = targets[rows, None]
-            log_probabilities = torch.log_softmax(hidden[rows] @ weight.T, dim=-1, dtype=torch.float32)
-            total -= log_probabilities.gather(1, wanted).sum()
-            error = log_probabilities.exp_()
+            logits = (hidden[rows] @ weight.T).float()
+            # The logarithm of the sum is taken at the largest entry, where a probability is never zero.
+            top = logits.amax(-1)
+            given = logits.gather(1, wanted).squeeze(1)
+            error = torch.softmax(logits, dim=-1, out=logits)
+            total += (top - error.amax(-1).log() - given).sum()
             error.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
             gradient[rows] = error.to(hidden.dtype) @ weight
         ctx.save_for_backward(gradient)

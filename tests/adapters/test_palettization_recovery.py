@@ -16,7 +16,7 @@ from adapters.palettization.recovery import STEPS, train_recovery
 from adapters.palettization.release import PalettizedModel, load_release, read_palettized, write_weights
 from adapters.palettization.text import FrozenText
 from adapters.palettization.tuning import tune_tables
-from adapters.training.batching import Encoded, collate
+from adapters.training.batching import Batch, Encoded
 from adapters.training.lora import load_adapter
 from tests.tiny import make_tiny_base, write_fisher
 
@@ -40,7 +40,7 @@ def palettized(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_loss_is_the_divergence_from_the_teacher(base: Path, palettized: Path) -> None:
     teacher, student = load_model(base, torch.float32), load_release(palettized, torch.float32)
     windows = TEXT.windows(load_tokenizer(base))[:4]
-    batch = collate([Encoded(ids, 1) for ids in windows.tolist()])
+    batch = Batch(tuple(Encoded(ids, 1) for ids in windows.tolist()))
     loss = distillation_loss(teacher)
     itself, count = loss(teacher, batch)
     assert count == 4 * 31 and itself.item() / count == pytest.approx(0, abs=1e-6)

@@ -10,7 +10,8 @@ from torch import Tensor
 from adapters.inference.models import load_model
 from adapters.recipe import TrainingSection
 from adapters.training.batching import Batch, Encoded, make_batches
-from adapters.training.loop import CHECKPOINT, StepLog, learning_rate_at, train
+from adapters.training.checkpoint import CHECKPOINT
+from adapters.training.loop import StepLog, learning_rate_at, train
 from adapters.training.lora import new_adapter
 from adapters.training.losses import completion_cross_entropy
 from infra.errors import FactoryError
@@ -117,3 +118,23 @@ def test_schedule_warms_up_and_ends_low() -> None:
     assert rates[:20] == sorted(rates[:20]) and rates[20:] == sorted(rates[20:], reverse=True)
     assert rates[60] == pytest.approx(5e-3) and 0 < rates[-1] < 1e-5
     assert learning_rate_at(0, 1, SETTINGS) > 0
+
+
+def test_it_stops_when_the_held_out_loss_rises_and_keeps_the_best(base: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"check_every": 2, "patience": 2, "learning_rate": 5e-2, "dropout": 0.0})
+    noise = Batch((Encoded([(13 * i * i) % 19 + 3 for i in range(24)], 4),))
+    model = fresh(base)
+    logs = train(model, batches(8), completion_cross_entropy, settings, tmp_path, held_out=[noise])
+    judged = [log.held_out_loss for log in logs if log.held_out_loss is not None]
+    assert len(logs) < len(batches(8)), "stopped early"
+    best = judged.index(min(judged))
+    assert len(judged) == best + 1 + settings.patience
+    with torch.no_grad():
+        total, count = completion_cross_entropy(model, noise)
+    assert total.item() / count == pytest.approx(min(judged), rel=1e-6)
+
+
+@pytest.mark.parametrize(("schedule", "middle"), [("cosine", 5e-3), ("linear", 5e-3), ("constant", 1e-2)])
+def test_schedules(schedule: str, middle: float) -> None:
+    settings = SETTINGS.model_copy(update={"schedule": schedule})
+    assert learning_rate_at(60, 100, settings) == pytest.approx(middle)

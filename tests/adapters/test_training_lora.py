@@ -10,13 +10,17 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from adapters.inference import packed_attention
+from adapters.inference.attention import grouped_attention
 from adapters.inference.models import load_model
 from adapters.recipe import LORA_TARGETS
 from adapters.training import losses
-from adapters.training.batching import Batch, Encoded, collate
+from adapters.training.batching import Batch, Encoded, pad
 from adapters.training.lora import continue_adapter, load_adapter, merge_adapter, new_adapter, save_adapter
 from adapters.training.losses import completion_cross_entropy, completion_divergence, selected_hidden
+from adapters.training.packing import pack
 from infra.errors import FactoryError
 from tests.tiny import make_tiny_base
 
@@ -44,12 +48,12 @@ def stirred(model: Any) -> Any:
     return model
 
 
-def padded_batch(shared: int = 0) -> Batch:
-    """Five rows of different lengths that begin with the same `shared` tokens."""
+def some_batch(shared: int = 0, packed: bool = True) -> Batch:
+    """Five sequences of different lengths that begin with the same `shared` tokens."""
     generator = torch.Generator().manual_seed(1)
     beginning = list(range(100, 100 + shared))
     ids = [torch.randint(3, 512, (9 + 6 * row,), generator=generator).tolist() for row in range(5)]
-    return collate([Encoded(beginning + row, completion_start=shared + len(row) // 2) for row in ids])
+    return Batch(tuple(Encoded(beginning + row, shared + len(row) // 2) for row in ids), packed)
 
 
 def plain_peft(base: Path, adapter: Path) -> Any:
@@ -68,7 +72,7 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("shared", [0, 20])
+@pytest.mark.parametrize(("shared", "packed"), [(0, True), (20, True), (0, False)])
 @pytest.mark.parametrize(
     ("dtype", "loss_error", "gradient_error"), [(torch.float32, 1e-6, 1e-4), (torch.bfloat16, 5e-3, 0.1)]
 )
@@ -80,22 +84,23 @@ def test_loss_and_gradients_equal_peft_and_transformers(
     loss_error: float,
     gradient_error: float,
     shared: int,
+    packed: bool,
 ) -> None:
     monkeypatch.setattr(losses, "_ROWS", 7)  # several pieces of the vocabulary's loss
-    batch = padded_batch(shared)
-    assert batch.shared_prefix == shared
+    monkeypatch.setattr(packed_attention, "_BLOCK", 8)  # several blocks of queries
+    packed_attention._causal.cache_clear()
+    batch = some_batch(shared, packed)
     reference = plain_peft(base, adapter)
-    labels = batch.input_ids.clone()
-    learnt = torch.zeros_like(batch.loss_mask)
-    learnt[:, 1:] = batch.loss_mask[:, :-1]
-    labels[~learnt] = -100
-    wanted = reference(batch.input_ids, attention_mask=batch.attention_mask.long(), labels=labels).loss
+    ids, mask = pad(batch.sequences)
+    labels = torch.full_like(ids, -100)
+    labels[:, 1:][mask[:, :-1]] = ids[:, 1:][mask[:, :-1]]
+    wanted = reference(ids, labels=labels).loss
     wanted.backward()
 
     model = load_adapter(load_model(base, dtype), adapter, trainable=True)
     total, count = completion_cross_entropy(model, batch)
     (total / count).backward()
-    assert count == int(learnt.sum())
+    assert count == int(mask.sum())
     assert (total / count).item() == pytest.approx(wanted.item(), rel=loss_error)
     ours, theirs = gradients(model), gradients(reference)
     assert ours.keys() == theirs.keys() and len(ours) == 2 * 7 * 2
@@ -107,7 +112,7 @@ def test_loss_and_gradients_equal_peft_and_transformers(
 def test_divergence_and_gradients_equal_autograd(base: Path, adapter: Path) -> None:
     """More positions than go through the output matrix at once."""
     ids = torch.randint(3, 512, (8, 60), generator=torch.Generator().manual_seed(1))
-    batch = collate([Encoded(row, 1) for row in ids.tolist()])
+    batch = Batch(tuple(Encoded(row, 1) for row in ids.tolist()))
     teacher = load_model(base, torch.float32)
     ours, theirs = (stirred(load_adapter(load_model(base, torch.float32), adapter, trainable=True)) for _ in range(2))
     with torch.no_grad():
@@ -122,18 +127,21 @@ def test_divergence_and_gradients_equal_autograd(base: Path, adapter: Path) -> N
         assert (gradient - reference[name]).norm() <= 1e-4 * reference[name].norm(), name
 
 
-def test_a_shared_beginning_is_computed_once(base: Path) -> None:
+def test_what_a_gpu_would_compute_is_the_same(base: Path) -> None:
+    """Attention by a mask over the whole row, as fused kernels take it."""
+    batch = some_batch(20)
+    row = pack(batch.sequences)
     model = load_model(base, torch.float32)
-    seen: list[tuple[int, int]] = []
-    model.get_decoder().register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
-    )
-    selected_logits(model, padded_batch(shared=20))
-    assert seen == [(1, 20), (5, 33)]
+    generator = torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(1, heads, len(row.ids), 16, generator=generator) for heads in (4, 2, 2))
+    ours, _ = grouped_attention(None, q, k, v, None, segments=row.segments)
+    mask = packed_attention.visible(row.segments, q.device)[None, None]
+    theirs, _ = sdpa_attention_forward(model.model.layers[0].self_attn, q, k, v, mask)
+    assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_dropout_is_pefts(base: Path, adapter: Path) -> None:
-    batch = padded_batch()
+    batch = some_batch(packed=False)
     model = continue_adapter(load_model(base, torch.float32), adapter, 4, 8.0, dropout=0.5)
     model.train()
     torch.manual_seed(0)
@@ -144,12 +152,13 @@ def test_dropout_is_pefts(base: Path, adapter: Path) -> None:
         if hasattr(module, "lora_dropout"):
             module.lora_dropout["default"] = torch.nn.Dropout(0.5)
     torch.manual_seed(0)
-    hidden = reference.get_base_model().model(batch.input_ids).last_hidden_state[batch.loss_mask]
+    ids, learnt = pad(batch.sequences)
+    hidden = reference.get_base_model().model(ids).last_hidden_state[learnt]
     assert torch.allclose(first, reference.get_base_model().lm_head(hidden), atol=1e-4)
 
 
 def test_new_adapter_changes_nothing_yet_and_depends_on_its_seed(base: Path) -> None:
-    batch = padded_batch()
+    batch = some_batch()
     plain = selected_logits(load_model(base, torch.float32), batch)
     torch.manual_seed(11)
     one, again, other = (new_adapter(load_model(base, torch.float32), 4, 8.0, seed=seed) for seed in (1, 1, 2))
@@ -162,17 +171,16 @@ def test_new_adapter_changes_nothing_yet_and_depends_on_its_seed(base: Path) -> 
 
 
 def test_saved_folder_loads_with_peft(base: Path, adapter: Path) -> None:
-    batch = padded_batch()
+    batch = some_batch()
     model = load_adapter(load_model(base, torch.float32), adapter)
     assert not any(p.requires_grad for p in model.parameters())
-    hidden = plain_peft(base, adapter).get_base_model().model(batch.input_ids).last_hidden_state
-    assert torch.allclose(
-        selected_logits(model, batch), model.get_base_model().lm_head(hidden[batch.loss_mask]), atol=1e-5
-    )
+    ids, learnt = pad(batch.sequences)
+    hidden = plain_peft(base, adapter).get_base_model().model(ids).last_hidden_state
+    assert torch.allclose(selected_logits(model, batch), model.get_base_model().lm_head(hidden[learnt]), atol=1e-5)
 
 
 def test_a_merged_adapter_computes_the_same(base: Path, adapter: Path) -> None:
-    batch = padded_batch()
+    batch = some_batch()
     merged = merge_adapter(load_model(base, torch.float32), adapter)
     assert not any("lora" in name or p.requires_grad for name, p in merged.named_parameters())
     apart = selected_logits(load_adapter(load_model(base, torch.float32), adapter), batch)
@@ -184,7 +192,7 @@ def test_adapter_of_pefts_own_loads_here(base: Path, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=list(LORA_TARGETS))
     stirred(get_peft_model(model, config)).save_pretrained(tmp_path)
-    batch = padded_batch()
+    batch = some_batch(packed=False)
     ours = selected_logits(load_adapter(load_model(base, torch.float32), tmp_path), batch)
     assert torch.allclose(ours, selected_logits(plain_peft(base, tmp_path), batch), atol=1e-5)
 
@@ -203,7 +211,7 @@ def test_files_are_fp16_deterministic_and_name_the_base(base: Path, adapter: Pat
 
 @pytest.mark.parametrize(("rank", "alpha"), [(4, 8.0), (4, 2.0), (7, 21.0)])
 def test_a_grown_adapter_computes_the_same(base: Path, adapter: Path, rank: int, alpha: float) -> None:
-    batch = padded_batch()
+    batch = some_batch()
     before = selected_logits(load_adapter(load_model(base, torch.float32), adapter), batch)
     grown = continue_adapter(load_model(base, torch.float32), adapter, rank, alpha, seed=5)
     assert torch.allclose(selected_logits(grown, batch), before, atol=1e-5)
