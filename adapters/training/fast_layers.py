@@ -127,7 +127,8 @@ class Rotations:
             sin = torch.cat((-sin[:, : width // 2], sin[:, width // 2 :]), dim=1)
             dtype, heads = embeddings[0].dtype, key_heads * group
             tables = [[(t * s).repeat(1, n).to(dtype) for t in (cos, sin)] for n, s in ((heads, scale), (key_heads, 1))]
-            self._made = Rotation(*tables[0], width), Rotation(*tables[1], width)
+            (cos_q, sin_q), (cos_k, sin_k) = tables
+            self._made = Rotation(cos_q, sin_q, width), Rotation(cos_k, sin_k, width)
         return self._made
 
 
