@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+# A process for each of two processors, a file in one of them, and no threads that wait for the other's.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 .PHONY: run test test-all check clean
 
@@ -10,10 +12,11 @@ run: $(INSTALLED)
 	$(BIN)/factory run
 
 test: $(INSTALLED) check
-	$(BIN)/pytest -m "not slow and not drill"
+	$(PYTEST) -m "not slow and not drill"
 
 test-all: $(INSTALLED) check
-	$(BIN)/pytest
+	$(PYTEST) -m "not drill"
+	$(BIN)/pytest -m drill
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

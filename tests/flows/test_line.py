@@ -225,7 +225,7 @@ def test_nothing_that_is_needed_is_collected(project: Path) -> None:
     """Of a whole history only what led to nothing in use goes, and the next run has nothing to do."""
     before = states(project)
     kept = factory_json(project, "gc", "--older-than", "30d")
-    assert kept == {"removed": True, "entries": []}
+    assert kept == {"removed": True, "entries": [], "leftovers": []}
     planned = factory_json(project, "gc", "--dry-run", "--older-than", "0h")
     removed = factory_json(project, "gc", "--older-than", "0h")
     assert removed == planned | {"removed": True}
