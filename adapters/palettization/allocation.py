@@ -22,7 +22,7 @@ from adapters.palettization.codebooks import index_format, palettize, require_fo
 from infra.errors import FactoryError
 
 # About so many output channels are palettized to predict a tensor's loss; the rest behave alike.
-_SAMPLED_ROWS = 128
+_SAMPLED_ROWS = 64
 
 
 class Format(NamedTuple):
