@@ -88,8 +88,10 @@ class CleaningSection(Section):
     """What is repaired in records, what is replaced, and which records go."""
 
     encoding: bool = Field(default=True, description="repair what was decoded wrongly; drop control characters")
-    personal: list[PersonalKind] = Field(default=_PERSONAL, description="kinds that placeholders take the place of")
-    phone_regions: list[str] = Field(default=["US", "GB"], description="whose phone numbers need no country code")
+    personal: list[PersonalKind] = Field(default_factory=_PERSONAL.copy, description="kinds that placeholders take the place of")
+    phone_regions: list[str] = Field(
+        default_factory=lambda: ["US", "GB"], description="whose phone numbers need no country code"
+    )
     languages: list[str] = Field(default=[], description="ISO 639-1; records in others go; empty: any language")
     profanity: Literal["keep", "targets", "remove"] = "keep"
     quality: float | None = Field(default=None, ge=0, le=1, description="least score of an input; null: not scored")
@@ -301,10 +303,10 @@ class Recipe(Section):
     description: str
     data: DataSection
     synthesis: SynthesisSection | None = None
-    training: TrainingSection = TrainingSection()
+    training: TrainingSection = Field(default_factory=TrainingSection)
     evaluation: EvaluationSection
-    device: DeviceSection = DeviceSection()
-    promotion: PromotionSection = PromotionSection()
+    device: DeviceSection = Field(default_factory=DeviceSection)
+    promotion: PromotionSection = Field(default_factory=PromotionSection)
 
     @model_validator(mode="after")
     def _labels_and_metric_agree(self) -> "Recipe":
