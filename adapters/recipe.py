@@ -88,7 +88,9 @@ class CleaningSection(Section):
     """What is repaired in records, what is replaced, and which records go."""
 
     encoding: bool = Field(default=True, description="repair what was decoded wrongly; drop control characters")
-    personal: list[PersonalKind] = Field(default_factory=_PERSONAL.copy, description="kinds that placeholders take the place of")
+    personal: list[PersonalKind] = Field(
+        default_factory=_PERSONAL.copy, description="kinds that placeholders take the place of"
+    )
     phone_regions: list[str] = Field(
         default_factory=lambda: ["US", "GB"], description="whose phone numbers need no country code"
     )

@@ -59,17 +59,26 @@ def watch(
             wake.clear()
             # Opened anew each time: recipes and settings may have changed.
             try:
-                _look(open_factory(home, profile), watcher, promote, warned)
+                look_once(open_factory(home, profile), watcher, promote, warned)
             except FactoryError as error:
                 say(f"error: {error}")
             wake.wait(seconds)
 
 
-def _look(factory: "Factory", watcher: "Watcher", promote: bool, warned: set[str]) -> None:
+def look_once(factory: "Factory", watcher: "Watcher", promote: bool, warned: set[str]) -> None:
+    """Renew signatures, look at what is watched, and run what the plan then asks for, or tell Prefect's server.
+
+    Raises:
+        FactoryError: a recipe is wrong, or a run failed; signatures are renewed before.
+    """
     from flows.events import announce
     from flows.planning import make_plan
     from infra.prefect_server import server_url
 
+    # First, because devices refuse what has expired: whatever else fails must not keep signatures from being renewed.
+    for warning in _keep_signed(factory) - warned:
+        say(f"warning: {warning}")
+        warned.add(warning)
     for sight in watcher.look(factory):
         if sight.state in ("changed", "error") and (sight.state == "changed" or sight.error not in warned):
             say(f"{sight.source}: {sight.error or 'changed'}")
@@ -77,12 +86,9 @@ def _look(factory: "Factory", watcher: "Watcher", promote: bool, warned: set[str
     announce(factory)
     if not server_url() and make_plan(factory, []).needs_work(promote):
         run_once(factory, [], promote, json=False)
-    for warning in keep_signed(factory) - warned:
-        say(f"warning: {warning}")
-        warned.add(warning)
 
 
-def keep_signed(factory: "Factory") -> set[str]:
+def _keep_signed(factory: "Factory") -> set[str]:
     """Renew the channel's signatures that are due; returns what somebody must see to."""
     from registry.channel import upkeep
 

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from adapters.device.client import Refused
 from flows.cli.main import app
 from flows.cli.output import share_of
-from flows.cli.triggers import keep_signed
+from flows.cli.triggers import look_once
 from flows.factory import open_factory
+from flows.watching import Watcher
 from infra.errors import FactoryError
 from registry.channel.metadata import utc_now
 from tests.registry.workshop import SUMMARIES, Workshop
@@ -56,9 +57,16 @@ def test_former_files_are_removed(shop: Workshop) -> None:
     assert "would remove 0 files" in run("channel", "prune", "--older-than", "0h", "--dry-run")
 
 
-def test_watching_keeps_the_channel_signed(shop: Workshop) -> None:
+def test_watching_keeps_the_channel_signed_though_a_recipe_is_wrong(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = shop.folder.parent / "broken" / "recipe.yaml"
+    recipe.parent.mkdir()
+    recipe.write_text("feature: [", "utf-8")
+    monkeypatch.setenv("FACTORY_FEATURES", json.dumps([str(recipe.parent)]))
     before = shop.channel.repository.published().expires
-    assert keep_signed(open_factory(shop.folder)) == set()
+    with pytest.raises(FactoryError, match="not YAML"):
+        look_once(open_factory(shop.folder), Watcher(), True, set())
     assert shop.channel.repository.published().expires > before + timedelta(days=3)
 
 
