@@ -9,6 +9,7 @@ knapsack with one choice for each tensor; it is solved exactly as an integer pro
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from adapters.palettization.assignment import Curvature, compensate
+from adapters.palettization.assignment import Curvature, Part, compensate_together
 from adapters.palettization.codebooks import index_format, palettize, require_format
 from infra.errors import FactoryError
 
@@ -60,17 +61,22 @@ def predict(
     """
     shape = (weight.shape[0], weight.shape[1])
     options = []
-    for form in formats:
-        require_format(name, shape, *form)
-        rows = _sampled_rows(len(weight), form.group_size).to(weight.device)
-        wanted, weights = weight[rows], sensitivity[rows]
-        made = palettize(name, wanted, weights, *form)
-        if curvature is None:
-            loss = ((wanted - made.dense(wanted.dtype)).square() * weights).sum().item()
-        else:
-            some = Curvature(curvature.hessian, curvature.rows[rows])
-            loss = some.error(wanted, compensate(wanted, some, made).dense(wanted.dtype))
-        options.append(Option(form, format_size(shape, form), loss / 2 * len(weight) / len(rows)))
+    for _, alike in groupby(formats, key=lambda form: form.bits):
+        some = list(alike)
+        for form in some:
+            require_format(name, shape, *form)
+        rows = [_sampled_rows(len(weight), form.group_size).to(weight.device) for form in some]
+        made = [palettize(name, weight[own], sensitivity[own], *form) for own, form in zip(rows, some, strict=True)]
+        if curvature is not None:
+            parts = [Part(weight[own], curvature.rows[own], one) for own, one in zip(rows, made, strict=True)]
+            made = compensate_together(curvature.hessian, parts)
+        for form, own, one in zip(some, rows, made, strict=True):
+            dense = one.dense(weight.dtype)
+            if curvature is None:
+                loss = ((weight[own] - dense).square() * sensitivity[own]).sum().item()
+            else:
+                loss = Curvature(curvature.hessian, curvature.rows[own]).error(weight[own], dense)
+            options.append(Option(form, format_size(shape, form), loss / 2 * len(weight) / len(own)))
     return options
 
 

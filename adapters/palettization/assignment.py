@@ -8,7 +8,10 @@ its inputs and r_i how much channel i matters. Two steps lower it in turns:
   GuidedQuant's LNQ, Kim et al. 2025, arXiv:2505.07004). Conjugate gradients need no matrix of it.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,20 +52,41 @@ def damped(hessian: Tensor, share: float = _DAMPING) -> Tensor:
     return hessian + diagonal * torch.eye(len(hessian), device=hessian.device, dtype=hessian.dtype)
 
 
+class Part(NamedTuple):
+    """Output channels that are compensated: `weight` fp32 [out, in], `rows` fp32 [out] as in a curvature, the start."""
+
+    weight: Tensor
+    rows: Tensor
+    start: Palettized
+
+
 def compensate(weight: Tensor, curvature: Curvature, start: Palettized, rounds: int = 1) -> Palettized:
     """Better indices and tables for `weight` fp32 [out, in] than `start`'s, of the same shapes.
 
     A round is one exact step of the tables and one sweep of the indices; the error after a round is at most what it was
     before, but for the rounding of the tables to fp16.
     """
-    tables = _Tables(start.lut.float())
-    indices = _sequential(weight, curvature.hessian, tables)
+    (better,) = compensate_together(curvature.hessian, [Part(weight, curvature.rows, start)], rounds)
+    return better
+
+
+def compensate_together(hessian: Tensor, parts: Sequence[Part], rounds: int = 1) -> list[Palettized]:
+    """The same for several weights that have their inputs in common, and tables of the same shape.
+
+    Columns come one after the other, so a walk takes its time however few channels there are: all parts share it.
+    """
+    weight = torch.cat([part.weight for part in parts])
+    tables = _Tables([part.start for part in parts])
+    made = tables.palettized(_sequential(weight, hessian, tables))
     for _ in range(rounds):
-        lut = _refit(weight, curvature, indices, tables).to(torch.float16).float()
-        current = lut.gather(1, indices.T.reshape(len(lut), -1, 1).expand(-1, -1, tables.vector)).view(weight.shape)
-        tables = _Tables(lut)
-        indices = _descend(weight, curvature.hessian, current, tables)
-    return Palettized(indices.T.to(torch.uint8).contiguous(), tables.lut.to(torch.float16))
+        made = [
+            Palettized(one.indices, _refit(part, hessian, one).to(torch.float16))
+            for part, one in zip(parts, made, strict=True)
+        ]
+        tables = _Tables(made)
+        current = torch.cat([one.dense(torch.float32) for one in made])
+        made = tables.palettized(_descend(weight, hessian, current, tables))
+    return made
 
 
 def _sequential(weight: Tensor, hessian: Tensor, tables: "_Tables") -> Tensor:
@@ -113,14 +137,28 @@ def _descend(weight: Tensor, hessian: Tensor, current: Tensor, tables: "_Tables"
 
 
 class _Tables:
-    """Look-up tables [groups, entries, vector], asked for one column of all output channels at a time."""
+    """Look-up tables of several layers, asked for one column of all their output channels at a time."""
 
-    def __init__(self, lut: Tensor) -> None:
-        groups, self._count, self.vector = lut.shape
-        self.lut = lut.sort(dim=1).values if self.vector == 1 else lut
+    def __init__(self, layers: Sequence[Palettized]) -> None:
+        _, self._count, self.vector = layers[0].lut.shape
+        self._own = [_ascending(layer.lut.float()) for layer in layers]
+        self._channels = [layer.shape[0] for layer in layers]
+        sizes = [channels // len(lut) for channels, lut in zip(self._channels, self._own, strict=True)]
+        # Layers with other groups stand side by side in groups of the size that divides all: a table may occur twice.
+        size = math.gcd(*sizes)
+        repeated = zip(self._own, sizes, strict=True)
+        self.lut = torch.cat([lut.repeat_interleave(own // size, dim=0) for lut, own in repeated])
+        groups = len(self.lut)
         self._flat = self.lut.reshape(groups * self._count, self.vector)
         self._middles = ((self.lut[:, 1:] + self.lut[:, :-1]) / 2).squeeze(2).contiguous() if self.vector == 1 else None
-        self._offsets = (torch.arange(groups, device=lut.device) * self._count).unsqueeze(1)
+        self._offsets = (torch.arange(groups, device=self.lut.device) * self._count).unsqueeze(1)
+
+    def palettized(self, indices: Tensor) -> list[Palettized]:
+        """The layers with these tables and the indices [in / vector, out] of all."""
+        by_layer = indices.T.to(torch.uint8).split(self._channels)
+        return [
+            Palettized(own.contiguous(), lut.to(torch.float16)) for own, lut in zip(by_layer, self._own, strict=True)
+        ]
 
     def nearest(self, targets: Tensor, metric: Tensor) -> Tensor:
         """Index [out] of the entry nearest to each target [vector, out]; `metric` [vector, vector] is applied first."""
@@ -143,26 +181,31 @@ def _diagonal_blocks(matrix: Tensor, size: int) -> Tensor:
     return matrix.view(count, size, count, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
 
-def _refit(weight: Tensor, curvature: Curvature, indices: Tensor, tables: "_Tables", steps: int = 12) -> Tensor:
-    """The tables that are best for the indices, by conjugate gradients with the diagonal as preconditioner."""
-    lut = tables.lut
-    by_group = indices.T.reshape(len(lut), -1, 1).expand(-1, -1, tables.vector)
-    rows = curvature.rows[:, None]
+def _ascending(lut: Tensor) -> Tensor:
+    """Tables [groups, entries, vector] of single weights with their entries in order; those of pairs have none."""
+    return lut.sort(dim=1).values if lut.shape[2] == 1 else lut
+
+
+def _refit(part: Part, hessian: Tensor, layer: Palettized, steps: int = 12) -> Tensor:
+    """The tables, fp32, that are best for a layer's indices: conjugate gradients, the diagonal as preconditioner."""
+    lut, vector = layer.lut.float(), layer.lut.shape[2]
+    by_group = layer.indices.reshape(len(lut), -1, 1).long().expand(-1, -1, vector)
+    weight, rows = part.weight, part.rows[:, None]
 
     def expand(table: Tensor) -> Tensor:
         return table.gather(1, by_group).view(weight.shape)
 
     def collect(dense: Tensor) -> Tensor:
         """Sum of [out, in] over the places of each entry: [groups, entries, vector]."""
-        return torch.zeros_like(lut).scatter_add_(1, by_group, dense.reshape(len(lut), -1, tables.vector))
+        return torch.zeros_like(lut).scatter_add_(1, by_group, dense.reshape(len(lut), -1, vector))
 
-    diagonal = collect(rows * torch.diagonal(curvature.hessian))
+    diagonal = collect(rows * torch.diagonal(hessian))
     inverse = torch.where(diagonal > 0, 1 / diagonal.clamp_min(_TINY), 0.0)
-    residual = collect(((weight - expand(lut)) * rows) @ curvature.hessian)
+    residual = collect(((weight - expand(lut)) * rows) @ hessian)
     direction = scaled = inverse * residual
     energy = (residual * scaled).sum((1, 2), keepdim=True)
     for _ in range(steps):
-        image = collect((expand(direction) * rows) @ curvature.hessian)
+        image = collect((expand(direction) * rows) @ hessian)
         rate = energy / (direction * image).sum((1, 2), keepdim=True).clamp_min(_TINY)
         lut = lut + rate * direction
         residual = residual - rate * image

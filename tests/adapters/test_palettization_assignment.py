@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from adapters.inference.models import load_model
 from adapters.palettization.allocation import Format, Option, allocate, format_size, predict
-from adapters.palettization.assignment import Curvature, compensate, damped
+from adapters.palettization.assignment import Curvature, Part, compensate, compensate_together, damped
 from adapters.palettization.codebooks import palettize
 from adapters.palettization.palettize import palettize_apart, palettize_in_order
 from adapters.palettization.quality import measure_quality
@@ -38,6 +38,21 @@ def test_compensation_lowers_the_error_and_more_rounds_do_not_raise_it(seed: int
         errors.append(curvature.error(weight, better.dense(torch.float32)))
     assert errors[1] < 0.9 * errors[0]
     assert errors[2] <= errors[1] * 1.001 and errors[3] <= errors[2] * 1.001  # tables are rounded to fp16
+
+
+@pytest.mark.parametrize("bits", [3, 4])
+def test_weights_that_are_compensated_together_become_what_each_becomes_by_itself(bits: int) -> None:
+    parts = []
+    for seed, size in enumerate((4, 8, 32)):
+        weight, curvature = problem(seed)
+        parts.append(Part(weight, curvature.rows, palettize("w", weight, torch.ones_like(weight), bits, size)))
+    hessian = curvature.hessian
+    for part, made in zip(parts, compensate_together(hessian, parts), strict=True):
+        own = Curvature(hessian, part.rows)
+        alone = compensate(part.weight, own, part.start)
+        assert made.lut.shape == part.start.lut.shape
+        errors = [own.error(part.weight, one.dense(torch.float32)) for one in (made, alone)]
+        assert errors[0] == pytest.approx(errors[1], rel=1e-3)
 
 
 def test_without_correlation_nothing_is_to_be_gained() -> None:
