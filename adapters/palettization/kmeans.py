@@ -6,16 +6,21 @@ Notable choices:
   square root, fine where the values are dense and fine enough for outliers.
 - Lloyd's algorithm alone ends in poor optima here, because a few weights with large gradients far from the rest decide
   the error: on SmolLM2-135M its error was up to 1.6 times the optimum. From the dynamic program over 64 cells of bins
-  it is within 0.5% of it.
+  it is within 0.5% of it, and from a second one over an eighth of a cell around each edge within 0.05%.
 - Pairs start from the grid of both coordinates' optimal levels and take a few steps of Lloyd's algorithm, each a matrix
   product: the error-compensating assignment moves them anyway.
 """
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
 _BINS = 1024
 _BINS_PER_CLUSTER = 16
 _CELLS = 64
+_FINER = 8  # parts of a cell
+_REACH = 12  # parts
 _MAX_ITERATIONS = 500
 _PAIR_STEPS = 8
 _GROUPS_AT_ONCE = 4
@@ -38,8 +43,8 @@ def nearest(values: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
 def weighted_kmeans(values: torch.Tensor, weights: torch.Tensor, k: int) -> torch.Tensor:
     """Weighted 1-D k-means of each row: fp32 [groups, n] twice, weights above zero → ascending centroids [groups, k].
 
-    The histogram is cut into cells, the best k runs of cells are found exactly by dynamic programming (Wang and Song
-    2011, Ckmeans.1d.dp), and Lloyd's algorithm moves single bins from there until none changes its cluster.
+    The histogram is cut into cells, the best k runs of cells are found by dynamic programming (Wang and Song 2011,
+    Ckmeans.1d.dp), and Lloyd's algorithm moves single bins from there until none changes its cluster.
     """
     count = max(_BINS, _BINS_PER_CLUSTER * k)
     scaled = _signed_sqrt(values)
@@ -51,7 +56,7 @@ def weighted_kmeans(values: torch.Tensor, weights: torch.Tensor, k: int) -> torc
     moments = empty.scatter_add(1, bins, weights * values).double()
     mass, moment = _prefix_sums(masses), _prefix_sums(moments)
     # Of many clusters each is small, and the cells of an optimal quantiser are a start as good as any.
-    edges = _cells(masses, moments, max(_CELLS, k))
+    edges = _cells(masses, moments, _CELLS * _FINER if k < _CELLS else k)
     if k < _CELLS:
         edges = _best_runs(edges, mass, moment, k)
     starts = low + width * edges[:, :-1].double()
@@ -94,24 +99,45 @@ def _cells(masses: torch.Tensor, moments: torch.Tensor, count: int) -> torch.Ten
 
 
 def _best_runs(cells: torch.Tensor, mass: torch.Tensor, moment: torch.Tensor, k: int) -> torch.Tensor:
-    """Edges [groups, k + 1] of the k runs of cells that explain most of the weighted square."""
-    cell_mass, cell_moment = mass.gather(1, cells), moment.gather(1, cells)
-    # explained[:, j, i] of the run from edge i to edge j; no run ends before it begins.
-    moments = cell_moment.unsqueeze(2) - cell_moment.unsqueeze(1)
-    masses = cell_mass.unsqueeze(2) - cell_mass.unsqueeze(1)
-    explained = moments.square_().div_(masses.clamp_min_(_TINY))
-    explained.masked_fill_(torch.ones_like(explained[0], dtype=torch.bool).triu(1), -torch.inf)
-    best = explained[:, :, 0]
-    beginnings = []
-    for _ in range(k - 1):
-        best, beginning = (best.unsqueeze(1) + explained).max(dim=2)
-        beginnings.append(beginning)
-    edge = torch.full_like(cells[:, :1], cells.shape[1] - 1)
-    chosen = [edge]
-    for beginning in reversed(beginnings):
-        edge = beginning.gather(1, edge)
-        chosen.append(edge)
-    return cells.gather(1, torch.cat([torch.zeros_like(edge), *reversed(chosen)], dim=1))
+    """Edges [groups, k + 1] of k runs of cells that explain most of the weighted square.
+
+    The best runs of every `_FINER`th edge, and then the best with each inner edge within `_REACH` cells of its place.
+    """
+    count = cells.shape[1] - 1
+    sums = torch.stack([mass.gather(1, cells), moment.gather(1, cells)])
+    coarse = sums[:, :, ::_FINER]
+    explained = _explained(coarse, coarse)
+    places = _best_path(explained[:, :, 0], [explained] * (k - 2) + [explained[:, -1:]]) * _FINER
+    around = torch.arange(-_REACH, _REACH + 1, device=cells.device)
+    choices = (places.unsqueeze(2) + around).clamp(0, count)
+    near = [sums[:, :, :1], *(sums.gather(2, one.expand(2, -1, -1)) for one in choices.unbind(1)), sums[:, :, -1:]]
+    first, *between = (_explained(begin, end) for begin, end in pairwise(near))
+    places = choices.gather(2, _best_path(first[:, :, 0], between).unsqueeze(2)).squeeze(2)
+    return cells.gather(1, torch.nn.functional.pad(torch.nn.functional.pad(places, (1, 0)), (0, 1), value=count))
+
+
+def _explained(begin: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """What runs explain [groups, ends, begins], from mass and moment up to both [2, groups, places]."""
+    masses, moments = end.unsqueeze(3) - begin.unsqueeze(2)
+    # No run ends before it begins.
+    return moments.square_().div_(masses.clamp_min(_TINY)).masked_fill_(masses < 0, -torch.inf)
+
+
+def _best_path(best: torch.Tensor, gains: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Choices [groups, steps] with the largest sum, of which the last step leaves one.
+
+    `best` [groups, choices] is what the first choice gains, `gains` [groups, choices, choices before] the ones after.
+    """
+    befores = []
+    for gain in gains:
+        best, before = (best.unsqueeze(1) + gain).max(dim=2)
+        befores.append(before)
+    place = torch.zeros_like(befores[-1])
+    path = []
+    for before in reversed(befores):
+        place = before.gather(1, place)
+        path.append(place)
+    return torch.cat(path[::-1], dim=1)
 
 
 def _midpoints(centroids: torch.Tensor) -> torch.Tensor:
