@@ -1,9 +1,18 @@
 """Errors that a user sees as one line: what happened, where, and what to do."""
 
 import errno
+import os
+import shutil
 
 # What the system says when a disk, a quota or a file-size limit is full.
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def disk_full(error: OSError) -> str | None:
+    """What the system said if there was no room, else None. Copying a folder keeps only the words of its errors."""
+    if isinstance(error, shutil.Error):
+        return next((os.strerror(number) for number in _DISK_FULL if f"[Errno {number}]" in str(error)), None)
+    return os.strerror(error.errno) if error.errno in _DISK_FULL else None
 
 
 class FactoryError(Exception):

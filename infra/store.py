@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from infra.canonical import canonical_json, digest, digest_folder
-from infra.errors import DISK_FULL, Unavailable
+from infra.errors import Unavailable, disk_full
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,11 @@ class Store:
             try:
                 return self._build(stage, making)
             except OSError as error:
-                if error.errno not in DISK_FULL:
+                said = disk_full(error)
+                if said is None:
                     raise
                 raise Unavailable(
-                    f"{self.root}: {error.strerror} while {stage.name} was built; make room and run again, "
+                    f"{self.root}: {said} while {stage.name} was built; make room and run again, "
                     "finished parts are kept"
                 ) from error
             finally:

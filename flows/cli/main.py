@@ -23,7 +23,7 @@ from flows.cli import (
     triggers,
     upkeep,
 )
-from infra.errors import DISK_FULL, FactoryError
+from infra.errors import FactoryError, disk_full
 from infra.libraries import quieten
 
 app = typer.Typer(
@@ -61,10 +61,11 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        said = disk_full(error)
+        if said is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}; make room and run again, finished parts are kept", file=sys.stderr)
+        print(f"error: {where}{said}; make room and run again, finished parts are kept", file=sys.stderr)
         sys.exit(FactoryError.exit_code)
     except KeyboardInterrupt:
         print("stopped; the next run goes on where this one was", file=sys.stderr)

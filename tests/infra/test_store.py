@@ -207,12 +207,18 @@ def test_two_processes_that_want_the_same_key_both_get_it(tmp_path: Path) -> Non
     assert (tmp_path / "builds").read_text() == "x", "the key was built once"
 
 
-@pytest.mark.parametrize("place", ["output", "scratch"])
-def test_full_disk_is_told_in_one_line_and_leaves_nothing_half_written(tmp_path: Path, place: str) -> None:
-    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
-    process = start(
-        tmp_path, f"{limit}(scratch / 'done-1').write_text('kept')\n({place} / 'big').write_bytes(b'x' * 100000)"
-    )
+@pytest.mark.parametrize(
+    "fill",
+    [
+        "(output / 'big').write_bytes(bytes(100_000))",
+        "(scratch / 'big').write_bytes(bytes(100_000))",
+        "shutil.copytree(scratch / 'source', output / 'copy')",
+    ],
+)
+def test_full_disk_is_told_in_one_line_and_leaves_nothing_half_written(tmp_path: Path, fill: str) -> None:
+    body = "import shutil\n(scratch / 'done-1').write_text('kept')\n"
+    body += "(scratch / 'source').mkdir()\n(scratch / 'source' / 'big').write_bytes(bytes(100_000))\n"
+    process = start(tmp_path, f"{body}resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n{fill}")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 2, err
     ready, message = out.splitlines()
