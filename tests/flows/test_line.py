@@ -112,14 +112,14 @@ def test_the_run_of_a_version_is_the_one_that_its_training_told_its_steps_to(pro
         assert run.info.run_id == shown["run_id"] and run.info.status == "FINISHED"
         report = client.download_artifacts(run.info.run_id, "reports/training/training.json")
         steps = json.loads(Path(report).read_text("utf-8"))["steps"]
-        for curve in ("loss", "tokens_per_second", "megabytes"):
-            assert [point.step for point in client.get_metric_history(run.info.run_id, f"training.{curve}")] == [
-                step["step"] for step in steps
-            ]
-        told, logged = (
-            client.get_metric_history(run.info.run_id, name)[0] for name in ("training.loss", "seconds.training")
-        )
-        assert told.timestamp < logged.timestamp, "before the version was tested and registered"
+        points = {
+            name: client.get_metric_history(run.info.run_id, name)
+            for name in ("training.loss", "training.tokens_per_second", "training.megabytes")
+        }
+        for curve in points.values():
+            assert [point.step for point in curve] == [step["step"] for step in steps]
+        (logged,) = client.get_metric_history(run.info.run_id, "seconds.training")
+        assert points["training.loss"][0].timestamp < logged.timestamp, "told before the version was registered"
 
 
 def test_a_version_is_tested_on_demand(project: Path) -> None:
