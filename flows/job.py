@@ -122,14 +122,14 @@ class Job:
         files = [data / "training.jsonl", *([synthesis / "accepted.jsonl"] if synthesis else [])]
 
         def build(output: Path, scratch: Path) -> None:
-            from adapters.training.adapter import train_adapter
             from adapters.training.examples import read_examples
+            from adapters.training.launch import train_on_devices
 
             examples = read_examples(self.recipe, files)
             release, section = self.release, self.recipe.training
             place = (output, scratch, self.device, self.earlier)
             with follow(stage.key) as on_step:
-                train_adapter(release.folder, examples, section, release.base_digest, *place, on_step=on_step)
+                train_on_devices(release.folder, examples, section, release.base_digest, *place, on_step)
             ids = sorted({record.id for file in files for record in read_records(file)[0]})
             (output / TRAINED_ON).write_bytes(canonical_json(ids))
 
