@@ -22,7 +22,7 @@ Comparison = Literal[
 # What is measured beside a feature's own metric, and what is measured of its adapter.
 FIGURES: dict[Metric, tuple[str, ...]] = {
     "rouge_l": ("rouge_l", "rouge_1", "rouge_2", "groundedness", "coverage", "copied", "length", "empty", "refused"),
-    "sari": ("sari", "gleu", "edit_f05", "meaning_kept", "length", "empty", "refused"),
+    "sari": ("sari", "gleu", "edit_f05", "meaning_kept", "target_style", "length", "empty", "refused"),
     "macro_f1": ("macro_f1", "accuracy", "error_cost", "brier", "calibration_error", "empty"),
 }
 MEASURED = ("adapter_mb", "seconds_ratio")

@@ -255,7 +255,8 @@ class Job:
             from adapters.evaluation.report import Background, write_report
 
             folders = {name: folder for name, (_, folder) in answers.items()}
-            write_evaluation(self.recipe, data / "held_out.jsonl", folders, measured, output)
+            files = (data / "held_out.jsonl", data / "training.jsonl")
+            write_evaluation(self.recipe, files[0], folders, measured, output, files[1])
             write_report(output, Background(self.recipe.description, lineage=self.lineage.build, **reports))
 
         keys = {f"answers.{name}": key for name, (key, _) in answers.items()}

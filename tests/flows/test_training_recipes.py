@@ -21,7 +21,7 @@ STILL = "learning_rate: 1.0e-12"
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with version 1 of one feature; the tests of this module go on from it in their order."""
     folder = make_project(tmp_path_factory.mktemp("recipes"))
-    (outcome,) = factory_json(folder, "run", FEATURE)["outcomes"]
+    _, outcome = factory_json(folder, "run", FEATURE)["outcomes"]  # the base's comes first
     assert (outcome["version"], outcome["state"]) == (1, "promoted")
     return folder
 
