@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from registry.catalog import Catalog
-from tests.flows.line import factory, factory_json, make_project
+from tests.flows.line import factory_json, make_project
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 FEATURE = "edit"
@@ -55,7 +55,9 @@ def test_a_version_that_there_is_not(project: Path) -> None:
     recipe = project / "features" / FEATURE / "recipe.yaml"
     text = recipe.read_text("utf-8")
     recipe.write_text(text.replace("start: 1", "start: 9"), "utf-8")
-    assert "edit has no version 9" in factory(project, "run", FEATURE, code=2).stderr
+    (outcome,) = factory_json(project, "run", FEATURE, code=1)["outcomes"]
+    assert (outcome["state"], outcome["version"]) == ("stopped", None)
+    assert outcome["error"].startswith("edit has no version 9; ")
     recipe.write_text(text, "utf-8")
 
 
@@ -73,8 +75,8 @@ def test_some_layers_of_an_adapter_with_all_are_told(project: Path) -> None:
     recipe = project / "features" / FEATURE / "recipe.yaml"
     text = recipe.read_text("utf-8")
     recipe.write_text(text.replace("start: scratch", "start: recovery"), "utf-8")
-    told = factory(project, "run", FEATURE, code=2).stderr
-    assert "the adapter has other layers than this model" in told and "Traceback" not in told
+    (outcome,) = factory_json(project, "run", FEATURE, code=1)["outcomes"]
+    assert outcome["state"] == "stopped" and "the adapter has other layers than this model" in outcome["error"]
     recipe.write_text(text, "utf-8")
 
 
