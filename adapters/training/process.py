@@ -37,8 +37,8 @@ def main(path: Path) -> int:
         torch.cuda.set_device(device)
     with ExitStack() as ended:
         backend = "gloo" if device == "cpu" else "nccl"
-        size = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
-        dist.init_process_group(backend, init_method=f"file://{job['meeting']}", **size)
+        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        dist.init_process_group(backend, init_method=f"file://{job['meeting']}", rank=rank, world_size=count)
         ended.callback(dist.destroy_process_group)
         try:
             train_adapter(

@@ -48,7 +48,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unbroken(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     folder = tmp_path_factory.mktemp("unbroken")
     assert start(base, folder, folder / "lora.safetensors").wait() == 0
-    return load_file(folder / "lora.safetensors")
+    return dict(load_file(folder / "lora.safetensors"))
 
 
 def test_killed_by_the_system_and_gone_on_with(base: Path, unbroken: dict[str, Tensor], tmp_path: Path) -> None:
@@ -77,10 +77,11 @@ def on_devices(release: Path, folder: Path, **changes: object) -> tuple[dict[str
     """Train on the stage's way; the adapter, and the steps that were told."""
     section = SECTION.model_copy(update=changes)
     output, scratch = folder / "output", folder / "scratch"
-    output.mkdir(parents=True), scratch.mkdir()
+    for made in (output, scratch):
+        made.mkdir(parents=True)
     told: list[StepLog] = []
     train_on_devices(release, EXAMPLES, section, "cd" * 32, output, scratch, "cpu", None, told.append)
-    return load_file(output / "adapter" / "adapter_model.safetensors"), told
+    return dict(load_file(output / "adapter" / "adapter_model.safetensors")), told
 
 
 @pytest.fixture(scope="module")

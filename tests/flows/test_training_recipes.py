@@ -40,7 +40,8 @@ def trained(project: Path, training: str, version: int) -> dict[str, Tensor]:
 def package(project: Path, version: int) -> dict[str, Tensor]:
     home = project / ".factory"
     catalog = Catalog(f"sqlite:///{home / 'mlflow.db'}", (home / "artifacts").as_uri(), home / "downloads")
-    return load_file(catalog.package_folder(catalog.version(FEATURE, version)) / "adapter_model.safetensors")
+    folder = catalog.package_folder(catalog.version(FEATURE, version))
+    return dict(load_file(folder / "adapter_model.safetensors"))
 
 
 def test_from_a_given_version(project: Path) -> None:
