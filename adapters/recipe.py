@@ -22,7 +22,7 @@ Comparison = Literal[
 # What is measured beside a feature's own metric, and what is measured of its adapter.
 FIGURES: dict[Metric, tuple[str, ...]] = {
     "rouge_l": ("rouge_l", "rouge_1", "rouge_2", "groundedness", "coverage", "copied", "length", "empty", "refused"),
-    "sari": ("sari", "gleu", "edit_f05", "meaning_kept", "length", "empty", "refused"),
+    "sari": ("sari", "gleu", "edit_f05", "meaning_kept", "target_style", "length", "empty", "refused"),
     "macro_f1": ("macro_f1", "accuracy", "error_cost", "brier", "calibration_error", "empty"),
 }
 MEASURED = ("adapter_mb", "seconds_ratio")
@@ -30,6 +30,7 @@ MEASURED = ("adapter_mb", "seconds_ratio")
 SUITE_FILES: dict[str, tuple[str, ...]] = {
     "safety": ("adversarial", "overrefusal"),
     "injections": ("documents", "attacks"),
+    "sensitive": ("documents", "terms"),
     "ifeval": ("prompts",),
     "perplexity": ("text",),
 }
@@ -191,6 +192,19 @@ class TrainingSection(Section):
     batch_tokens: int = Field(default=2048, gt=0, description="tokens per optimiser step, padding included")
     max_tokens: int = Field(default=512, gt=0, description="longer examples are left out and counted")
     seed: int = 0
+    devices: int = Field(default=1, gt=0, le=64, description="processes that train together, each on a device")
+    sharded: bool = Field(default=False, description="the base's layers spread over the devices, not copied to each")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the section's content; on how many devices is no part of what is trained."""
+        return digest(self.model_dump(mode="json", exclude={"devices", "sharded"}))
+
+    @model_validator(mode="after")
+    def _has_devices_to_shard_over(self) -> "TrainingSection":
+        if self.sharded and self.devices == 1:
+            raise ValueError("sharded needs devices of 2 or more")
+        return self
 
 
 class GateRule(Section):

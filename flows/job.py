@@ -4,7 +4,8 @@ A job holds what was read when the run started, so every key of the run speaks o
 a `Stage`; later ones take the folders of earlier ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from adapters.inference.types import TextGenerator
     from adapters.recipe import Teacher
     from adapters.synthesis.drafts import Member
+    from adapters.training.loop import OnStep
+
+    # By the key of a training: a context that gives what is told of each of its steps.
+    Follow = Callable[[str], AbstractContextManager[OnStep]]
 
 # Ids of the records that a version was trained on; ids only, since texts do not belong into the registry.
 TRAINED_ON = "trained_on.json"
@@ -112,23 +117,25 @@ class Job:
         stage = Stage("synthesis", {"base": self.release.base_digest, **taught, **self._keys(*names)}, build)
         return stage
 
-    def training(self, data: Path, synthesis: Path | None) -> Stage:
-        """The LoRA adapter, trained over the palettized base from the recovery adapter on."""
+    def training(self, data: Path, synthesis: Path | None, follow: "Follow") -> Stage:
+        """The LoRA adapter, trained over the palettized base; `follow` opens what is told of each step."""
         files = [data / "training.jsonl", *([synthesis / "accepted.jsonl"] if synthesis else [])]
 
         def build(output: Path, scratch: Path) -> None:
-            from adapters.training.adapter import train_adapter
             from adapters.training.examples import read_examples
+            from adapters.training.launch import train_on_devices
 
             examples = read_examples(self.recipe, files)
             release, section = self.release, self.recipe.training
             place = (output, scratch, self.device, self.earlier)
-            train_adapter(release.folder, examples, section, release.base_digest, *place)
+            with follow(stage.key) as on_step:
+                train_on_devices(release.folder, examples, section, release.base_digest, *place, on_step)
             ids = sorted({record.id for file in files for record in read_records(file)[0]})
             (output / TRAINED_ON).write_bytes(canonical_json(ids))
 
         inputs = {name: key for name, key in self.lineage.build.items() if not name.endswith(".device")}
-        return Stage("training", inputs, build)
+        stage = Stage("training", inputs, build)
+        return stage
 
     def package(self, training: Path) -> Stage:
         """The files that a device downloads, without a version number yet."""
@@ -248,7 +255,8 @@ class Job:
             from adapters.evaluation.report import Background, write_report
 
             folders = {name: folder for name, (_, folder) in answers.items()}
-            write_evaluation(self.recipe, data / "held_out.jsonl", folders, measured, output)
+            files = (data / "held_out.jsonl", data / "training.jsonl")
+            write_evaluation(self.recipe, files[0], folders, measured, output, files[1])
             write_report(output, Background(self.recipe.description, lineage=self.lineage.build, **reports))
 
         keys = {f"answers.{name}": key for name, (key, _) in answers.items()}

@@ -4,6 +4,7 @@ A version that only needs another evaluation goes through the same flow, without
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from adapters.evaluation.gates import GateReport
 from adapters.palettization.assemble import read_manifest
 from adapters.synthesis.picture import acceptance_picture
 from adapters.synthesis.synthesize import acceptance_figures
+from flows.curves import followed, points, run_name
 from flows.events import changing
 from flows.factory import Factory, open_factory
 from flows.job import TRAINED_ON, Job
@@ -74,6 +76,7 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
     data = watch.build(job.data())
     version_data(factory, job, data)
     reports = {"data": data.path / "report.json"}
+    trained: str | None = None
     if plan.state == "needs evaluation":
         assert plan.version is not None
         version = factory.catalog.version(plan.feature, plan.version)
@@ -81,9 +84,10 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
         trained_on = factory.catalog.run_file(version.run_id, TRAINED_ON)
     else:
         synthesis = watch.build(job.synthesis(data.path)) if job.recipe.synthesis else None
-        training = watch.build(job.training(data.path, synthesis.path if synthesis else None))
+        follow = partial(followed, factory, job)
+        training = watch.build(job.training(data.path, synthesis.path if synthesis else None, follow))
         package = watch.build(job.package(training.path)).path
-        trained_on = training.path / TRAINED_ON
+        trained, trained_on = training.key, training.path / TRAINED_ON
         reports |= {"training": training.path / "training.json"}
         reports |= {"synthesis": synthesis.path / "report.json"} if synthesis else {}
     metadata = verify_package(package)
@@ -96,7 +100,8 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
     outcome.report = str(evaluation.path / "report.html")
     against = rivals["production"].identity if "production" in rivals else None
     evidence = [trained_on, data.path / "data.html", data.path / "data_docs"]
-    return register(factory, job, package, report, evaluation, reports, evidence, outcome.seconds, against)
+    seconds = outcome.seconds
+    return register(factory, job, package, report, evaluation, reports, evidence, seconds, against, trained)
 
 
 @task(task_run_name="dataset {job.recipe.feature}", timeout_seconds=HOUR, **TASK)
@@ -122,8 +127,12 @@ def register(
     evidence: list[Path],
     seconds: dict[str, float],
     against: str | None,
+    trained: str | None,
 ) -> Version:
-    """Record the run in MLflow and register the package, tested against the package `against`, as a version."""
+    """Record the run in MLflow and register the package, tested against the package `against`, as a version.
+
+    The run is the one that the training with the key `trained` told its steps to.
+    """
     recipe = job.recipe
     params: dict[str, object] = {"base_release": job.release.key, "base_model": job.release.base_digest}
     for name, section in (("training", recipe.training), ("synthesis", recipe.synthesis)):
@@ -133,12 +142,9 @@ def register(
     metrics = report.metrics | {f"seconds.{name}": value for name, value in seconds.items()}
     series: dict[str, list[tuple[int, float]]] = {}
     if "training" in reports:
-        steps = json.loads(reports["training"].read_text("utf-8"))["steps"]
-        series["training.loss"] = [(step["step"], step["loss"]) for step in steps]
-        series["training.tokens_per_second"] = [(step["step"], step["tokens"] / step["seconds"]) for step in steps]
-        series["training.megabytes"] = [(step["step"], step["megabytes"]) for step in steps]
-        judged = [(step["step"], step["held_out_loss"]) for step in steps if step["held_out_loss"] is not None]
-        series |= {"training.held_out_loss": judged} if judged else {}
+        for step in json.loads(reports["training"].read_text("utf-8"))["steps"]:
+            for curve, value in points(step).items():
+                series.setdefault(curve, []).append((step["step"], value))
     page = [evaluation.path / name for name in ("report.html", "scores.json", "samples.jsonl")]
     trained_on, data_page, data_docs = evidence
     files = {"": [*page, trained_on, data_page], "figures": [evaluation.path / "figures"], "data_docs": [data_docs]}
@@ -149,7 +155,7 @@ def register(
         metrics |= acceptance_figures(acceptance)
         pictures = {"synthesis.png": acceptance_picture(acceptance)}
     content = RunContent(params=params, metrics=metrics, series=series, figures=pictures, files=files)
-    run_id = factory.catalog.log_run(recipe.feature, f"{recipe.feature} {job.lineage.key[:8]}", content)
+    run_id = factory.catalog.log_run(recipe.feature, run_name(job), content, trained)
     return factory.catalog.register_adapter(recipe.feature, run_id, package, job.lineage, report, against)
 
 

@@ -22,6 +22,7 @@ from adapters.evaluation.gates import GateReport
 from adapters.lineage import Lineage
 from infra.canonical import digest_folder
 from infra.errors import FactoryError
+from registry.live_run import TRAINING, LiveRun
 from registry.mlflow_store import MlflowStore, created
 from registry.versions import (
     ReleaseVersion,
@@ -76,17 +77,27 @@ class Catalog:
     def __init__(self, tracking_uri: str, artifact_root: str, downloads: Path) -> None:
         self._store = MlflowStore(tracking_uri, artifact_root, downloads)
 
-    def log_run(self, experiment: str, name: str, content: RunContent) -> str:
-        """Record one finished run under an experiment and return its id."""
+    def live_run(self, experiment: str, name: str, key: str) -> LiveRun:
+        """A run that takes the curves of a training while it goes; `log_run` with the same `key` completes it."""
+        return LiveRun(self._store, experiment, name, key)
+
+    def log_run(self, experiment: str, name: str, content: RunContent, key: str | None = None) -> str:
+        """Record one finished run under an experiment and return its id.
+
+        It is the live run with a `key` if there is one that nothing was logged for yet, of which only points that it
+        lacks are added; else a new one.
+        """
         from mlflow.entities import Metric, Param
 
+        live = self._store.find_run(experiment, TRAINING, key) if key else None
+        run_id = live or self._store.new_run(experiment, name, {})
         now = int(time.time() * 1000)
-        metrics = [Metric(key, value, now, 0) for key, value in content.metrics.items()]
-        metrics += [Metric(key, value, now, step) for key, curve in content.series.items() for step, value in curve]
-        params = [Param(key, str(value)) for key, value in content.params.items()]
-        experiment_id = self._store.experiment(experiment)
+        metrics = [Metric(name, value, now, 0) for name, value in content.metrics.items()]
+        for curve, points in content.series.items():
+            known = self._store.logged_steps(run_id, curve) if live else set()
+            metrics += [Metric(curve, value, now, step) for step, value in points if step not in known]
+        params = [Param(name, str(value)) for name, value in content.params.items()]
         with self._store.client() as client:
-            run_id = str(client.create_run(experiment_id, run_name=name).info.run_id)
             client.log_batch(run_id, metrics=metrics, params=params)
             for file_name, figure in content.figures.items():
                 client.log_figure(run_id, figure, file_name)
@@ -94,6 +105,8 @@ class Catalog:
                 for path in paths:
                     self._store.log(run_id, path, folder)
             client.set_terminated(run_id)
+            if live:
+                client.delete_tag(run_id, TRAINING)
         return run_id
 
     def figures(self, version: Version | ReleaseVersion) -> dict[str, float]:

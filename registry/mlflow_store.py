@@ -74,6 +74,17 @@ class MlflowStore:
             runs = client.search_runs([found.experiment_id], f"tags.{tag} = '{value}'", max_results=1)
             return str(runs[0].info.run_id) if runs else None
 
+    def new_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        """Id of a new run of an experiment."""
+        experiment_id = self.experiment(experiment)
+        with self.client() as client:
+            return str(client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+
+    def logged_steps(self, run_id: str, metric: str) -> set[int]:
+        """The steps of a run at which a metric has a value."""
+        with self.client() as client:
+            return {int(point.step) for point in client.get_metric_history(run_id, metric)}
+
     def log(self, run_id: str, path: Path, folder: str) -> None:
         """Copy a file, or a folder's content, into a folder of a run's artifacts ("": the top)."""
         with self.client() as client, _errors_of(str(client.get_run(run_id).info.artifact_uri)):

@@ -3,13 +3,18 @@
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from adapters.inference.models import load_model
 from adapters.palettization.calibration import write_calibration
-from adapters.palettization.recipe import CalibrationSection, SensitivitiesSection
-from adapters.palettization.sensitivities import write_sensitivities
+from adapters.palettization.palettize import write_palettized
+from adapters.palettization.recipe import CalibrationSection, PalettizationSection, SensitivitiesSection
+from adapters.palettization.release import load_release
+from adapters.palettization.sensitivities import SENSITIVITIES, write_sensitivities
 from adapters.palettization.text import FrozenText
+from adapters.training.lora import new_adapter, save_adapter
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -53,6 +58,22 @@ def make_tiny_base(folder: Path, seed: int = 0, hidden: int = 64, layers: int = 
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+def make_tiny_release(folder: Path) -> Path:
+    """Palettize a tiny base, write a recovery adapter of rank 4 that changes something, and return the release."""
+    base = make_tiny_base(folder / "base")
+    linear = {n: m.weight for n, m in load_model(base, torch.float32).named_modules() if n.endswith("_proj")}
+    save_file({name: torch.ones_like(weight) for name, weight in linear.items()}, folder / SENSITIVITIES)
+    release = folder / "release"
+    release.mkdir()
+    write_palettized(base, folder, folder, PalettizationSection(), release, "cpu")
+    recovery = new_adapter(load_release(release, torch.float32), 4, 8.0, seed=1)
+    for name, parameter in recovery.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(0))
+    save_adapter(recovery, release / "recovery", "cd" * 32)
+    return release
 
 
 def write_fisher(base: Path, text: FrozenText, folder: Path) -> None:

@@ -103,11 +103,18 @@ def _draw_interval(axes: Any, y: float, difference: Interval, words: str, scheme
     axes.annotate(
         f"{difference.value:+.3f} {words}", (difference.value, y), (0, 7), textcoords="offset points",
         ha="center", fontsize=8, color=scheme["ink"],
+        bbox={"facecolor": scheme["paper"], "edgecolor": "none", "pad": 0.8},
     )  # fmt: skip
 
 
-def draw_training(steps: Sequence[float], losses: Sequence[float], folder: Path) -> None:
-    """The loss of each step as a thin line, its running mean over a tenth of the training as a thick one."""
+def draw_training(log: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """The loss of each step as a thin line, its running mean over a tenth of the training as a thick one.
+
+    Where the log has a `held_out_loss`, a ring stands for it.
+    """
+    steps, losses = [step["step"] for step in log], [step["loss"] for step in log]
+    judged = [(step["step"], step["held_out_loss"]) for step in log if step.get("held_out_loss") is not None]
+    title = ["training loss by step", *(["ringed: on held-out examples"] if judged else [])]
     window = max(len(losses) // 10, 1)
     smooth = [sum(losses[max(i - window + 1, 0) : i + 1]) / len(losses[max(i - window + 1, 0) : i + 1])
               for i in range(len(losses))]  # fmt: skip
@@ -120,10 +127,14 @@ def draw_training(steps: Sequence[float], losses: Sequence[float], folder: Path)
             f"{smooth[-1]:.3f}", (steps[-1], smooth[-1]), (9, 0), textcoords="offset points",
             va="center", fontsize=10, weight="bold", color=scheme["candidate"], annotation_clip=False,
         )  # fmt: skip
+        for step, loss in judged:
+            axes.plot(
+                step, loss, "o", markersize=6, markeredgewidth=1.8, markeredgecolor=scheme["production"],
+                markerfacecolor=scheme["paper"],
+            )  # fmt: skip
         axes.margins(x=0.01)
-        axes.set_title(
-            f"training loss by step; thick: mean of {window} steps", loc="left", fontsize=10.5, color=scheme["quiet"]
-        )
+        words = "; ".join([*title, f"thick: mean of {window} steps"])
+        axes.set_title(words, loc="left", fontsize=10.5, color=scheme["quiet"])
         plain(axes, scheme, "y")
         save(figure, folder / file_name("training", name))
 

@@ -94,7 +94,9 @@ class _Court:
             return make(name, self._measured[metric], rule.value, severity=rule.severity)
         values = self._candidate.values.get(metric, {})
         if part not in values:
-            raise FactoryError(f"gate {name}: the model tells no probabilities, so there is no {metric}; leave it out")
+            few = metric == "target_style"
+            why = "a use case has too few training records" if few else "the model tells no probabilities"
+            raise FactoryError(f"gate {name}: there is no {metric}, since {why}; leave it out")
         own = Interval(values[part], values[part], values[part])
         if metric in self._candidate.per_item:
             own = self._comparisons.intervals(self._candidate, metric)[part]

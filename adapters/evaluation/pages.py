@@ -30,6 +30,7 @@ def render(template: str, page: Mapping[str, Any]) -> str:
         "figure": lambda value: f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}",
         "number": lambda value: f"{value:,}" if isinstance(value, int) else f"{value:,.4g}",
         "margin": _margin,
+        "probability": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
         "signed": _signed,
         "words": words,
         "sign": lambda comparison: comparison.replace(">=", "≥").replace("<=", "≤"),
@@ -74,13 +75,17 @@ def step_log(path: Path | None) -> list[dict[str, Any]]:
 
 
 def training_facts(steps: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Steps, tokens, seconds and tokens a second of a training log, ready to print; empty for an empty log."""
+    """Steps, tokens, time, speed and peak memory of a training log, ready to print; empty for an empty log."""
     if not steps:
         return {}
     tokens = sum(step.get("tokens", 0) for step in steps)
     seconds = sum(step.get("seconds", 0.0) for step in steps)
     facts = {"steps": f"{len(steps):,}", "tokens": f"{tokens:,}", "time": _duration(seconds)}
-    return facts | ({"tokens a second": f"{tokens / seconds:,.0f}"} if seconds else {})
+    if seconds:
+        facts["tokens a second"] = f"{tokens / seconds:,.0f}"
+    if peak := max(step.get("megabytes", 0.0) for step in steps):
+        facts["peak memory"] = f"{peak:,.0f} MB"
+    return facts
 
 
 def _duration(seconds: float) -> str:

@@ -22,7 +22,7 @@ def write_release_report(
     """
     steps = step_log(recovery_steps)
     if steps:
-        draw_training([step["step"] for step in steps], [step["loss"] for step in steps], output / "figures")
+        draw_training(steps, output / "figures")
     rest = {name: value for name, value in release.items() if name not in ("gates", "figures")}
     page = {
         "report": report,

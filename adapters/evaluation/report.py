@@ -62,7 +62,7 @@ def write_report(folder: Path, background: Background) -> None:
     }
     draw_scores(by_group, intervals, METRICS[metric], folder / "figures")
     if steps:
-        draw_training([step["step"] for step in steps], [step["loss"] for step in steps], folder / "figures")
+        draw_training(steps, folder / "figures")
     total = sum(counts.values())
     written = [name for name in values if name not in scores["trivial"]]
     page = {

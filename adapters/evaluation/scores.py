@@ -20,6 +20,7 @@ from adapters.evaluation.metrics_label import (
     macro_f1,
     parse_label,
 )
+from adapters.evaluation.metrics_style import Style
 from adapters.evaluation.metrics_summary import coverage, facts_of, kept_share, length_ratio, rouge, supported_share
 from adapters.evaluation.refusals import declines
 from adapters.evaluation.statistics import Weights, weighted_macro_f1, weighted_mean
@@ -51,8 +52,11 @@ class Scores:
         return self.values[self.metric][WHOLE]
 
 
-def score(recipe: Recipe, items: Sequence[Record], answers: Sequence[Answer]) -> Scores:
-    """Score the answers, one per item, by the recipe's metric and everything that goes with it."""
+def score(recipe: Recipe, items: Sequence[Record], answers: Sequence[Answer], style: Style | None = None) -> Scores:
+    """Score the answers, one per item, by the recipe's metric and everything that goes with it.
+
+    `target_style` is there only with a `style` that was learnt.
+    """
     metric = recipe.evaluation.metric
     labels: list[str] = []
     if metric == "macro_f1":
@@ -60,7 +64,10 @@ def score(recipe: Recipe, items: Sequence[Record], answers: Sequence[Answer]) ->
         rows = _label_rows(recipe, items, answers, labels)
     else:
         one = _summary_row if metric == "rouge_l" else _edit_row
-        rows = [one(recipe, item, answer.text) for item, answer in zip(items, answers, strict=True)]
+        rows = [one(item, answer.text) for item, answer in zip(items, answers, strict=True)]
+        if style is not None:
+            for row, item, answer in zip(rows, items, answers, strict=True):
+                row["target_style"] = style.of(item.use_case, answer.text)
     per_item = {name: [row[name] for row in rows] for name in rows[0]}
     counts = {name: sum(item.use_case == name for item in items) for name in use_cases_of(items)}
     scores = Scores(metric, per_item, {}, labels, counts)
@@ -93,7 +100,7 @@ def resampled(items: Sequence[Record], scores: Scores, metric: str, weights: Wei
     return {WHOLE: weighted_macro_f1(weights, truth, scores.labels), **slices}
 
 
-def _summary_row(recipe: Recipe, item: Record, text: str) -> dict[str, float]:
+def _summary_row(item: Record, text: str) -> dict[str, float]:
     source = facts_of(item.input)
     return rouge(text, item.targets) | {
         "groundedness": supported_share(text, source),
@@ -104,7 +111,7 @@ def _summary_row(recipe: Recipe, item: Record, text: str) -> dict[str, float]:
     }
 
 
-def _edit_row(recipe: Recipe, item: Record, text: str) -> dict[str, float]:
+def _edit_row(item: Record, text: str) -> dict[str, float]:
     return {
         "sari": sari(item.input, text, item.targets),
         "gleu": gleu(item.input, text, item.targets),

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,13 +12,15 @@ from adapters.inference.models import load_tokenizer
 from adapters.palettization.release import load_release
 from adapters.recipe import TrainingSection
 from adapters.training.batching import Encoded, Example, encode, make_batches
-from adapters.training.loop import OnStep, StepLog, train
+from adapters.training.distributed import is_first, processes, shard_base
+from adapters.training.loop import StepLog, train
 from adapters.training.lora import continue_adapter, new_adapter, save_adapter
 from adapters.training.losses import completion_cross_entropy
-from infra.progress import track
 
 ADAPTER = "adapter"
 REPORT = "training.json"
+# Told of each step, and of how many there will be at most.
+OnStep = Callable[[StepLog, int], None]
 
 
 def train_adapter(
@@ -35,7 +37,8 @@ def train_adapter(
     """Train an adapter over the palettized base, from where `section.start` says; `earlier` is the version it names.
 
     Writes `adapter/` (PEFT's files) and `training.json` (examples used and left out, tokens, seconds, and each step's
-    loss). A training that was killed goes on from its checkpoint in `scratch`.
+    loss). A training that was killed goes on from its checkpoint in `scratch`. Under `torch.distributed` all processes
+    call this, and the first one writes.
 
     Raises:
         FactoryError: no example fits, the recovery adapter's rank is above the recipe's, or the loss is not finite.
@@ -48,20 +51,24 @@ def train_adapter(
         learnt, section.batch_tokens, section.epochs, section.seed, section.packing, section.token_budget
     )
     held_out = make_batches(judged, section.batch_tokens, packed=section.packing) if judged else []
-    base = load_release(release_folder, torch.bfloat16 if section.precision == "bf16" else torch.float32, device)
+    dtype = torch.bfloat16 if section.precision == "bf16" else torch.float32
+    sharded = section.sharded and processes() > 1
+    base = load_release(release_folder, dtype, "cpu" if sharded else device)
     lora = (section.rank, section.alpha, section.dropout, section.seed, section.target_modules)
     if section.start == "scratch":
         model = new_adapter(base, *lora)
     else:
         model = continue_adapter(base, earlier or release_folder / "recovery", *lora)
-    with track("training", len(batches)) as step:
+    if sharded:
+        model = shard_base(model, device)
 
-        def report(log: StepLog) -> None:
-            step.reach(log.step + 1, note=f"loss {log.loss:.3f}, {log.tokens / log.seconds:,.0f} tokens/s")
-            if on_step is not None:
-                on_step(log)
+    def report(log: StepLog) -> None:
+        if on_step is not None:
+            on_step(log, len(batches))
 
-        logs = train(model, batches, completion_cross_entropy, section, scratch, on_step=report, held_out=held_out)
+    logs = train(model, batches, completion_cross_entropy, section, scratch, on_step=report, held_out=held_out)
+    if not is_first():
+        return
     save_adapter(model, output / ADAPTER, base_digest)
     tokens = sum(log.tokens for log in logs)
     seconds = sum(log.seconds for log in logs)
@@ -70,6 +77,7 @@ def train_adapter(
         "held_out_examples": len(judged),
         "left_out": left_out,
         "max_tokens": longest,
+        "devices": processes(),
         "tokens": tokens,
         "seconds": round(seconds, 3),
         "tokens_per_second": round(tokens / seconds, 1),

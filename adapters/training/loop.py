@@ -108,7 +108,7 @@ def train(
             optimizer.zero_grad()
             judged: float | None = None
             if held_out and ((step + 1) % settings.check_every == 0 or step + 1 == len(batches)):
-                judged = _held_out_loss(model, held_out, loss)
+                judged = _held_out_loss(model, held_out, loss, device)
                 if judged < min(_held_out_losses(logs), default=math.inf):
                     best = {name: parameter.detach().clone() for name, parameter in parameters.items()}
             seconds, megabytes = time.perf_counter() - started, _peak_megabytes(device)
@@ -128,27 +128,28 @@ def train(
 
 def _backward(model: Any, batch: Batch, loss: Loss, parameters: Any) -> tuple[float, int]:
     """Put the gradient of a batch's mean loss into the parameters, of all processes; the mean, and its positions."""
-    positions = len(batch.targets)
-    share = own_share(batch)
-    mean = torch.zeros((), device=next(iter(parameters)).device)
-    if share.sequences:
-        total, counted = loss(model, share)
-        positions = counted if share is batch else positions
-        (total / positions).backward()
-        mean += total.detach() / positions
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    sum_over_processes([mean, *(parameter.grad for parameter in parameters)])
-    return mean.item(), positions
+    share, weight = own_share(batch)
+    total, counted = loss(model, share)
+    positions = counted if share is batch else len(batch.targets)
+    mean = total * weight / positions
+    mean.backward()
+    told = mean.detach()
+    sum_over_processes([told, *(parameter.grad for parameter in parameters)])
+    return told.item(), positions
 
 
 @torch.no_grad()
-def _held_out_loss(model: Any, batches: Sequence[Batch], loss: Loss) -> float:
+def _held_out_loss(model: Any, batches: Sequence[Batch], loss: Loss, device: torch.device) -> float:
     model.eval()
-    measured = [loss(model, batch) for batch in batches]
+    total, count = 0.0, 0.0
+    for share, weight in map(own_share, batches):
+        measured, counted = loss(model, share)
+        total += weight * measured.item()
+        count += weight * counted
     model.train()
-    return sum(total.item() for total, _ in measured) / sum(count for _, count in measured)
+    sums = torch.tensor([total, count], dtype=torch.float64, device=device)
+    sum_over_processes([sums])  # so that all processes stop at the same step
+    return float(sums[0] / sums[1])
 
 
 def _held_out_losses(logs: Sequence[StepLog]) -> list[float]:

@@ -96,7 +96,7 @@ def continue_adapter(
         )
     peft_model = new_adapter(model, rank, alpha, dropout, seed, target_modules)
     rescale = (config["lora_alpha"] / config["r"]) / (alpha / rank)
-    state = get_peft_model_state_dict(peft_model)
+    state = _state_of(peft_model)
     saved = load_file(folder / WEIGHTS)
     if saved.keys() != state.keys():
         odd = sorted(saved.keys() ^ state.keys())[0]
@@ -113,7 +113,7 @@ def save_adapter(peft_model: Any, folder: Path, base_digest: str) -> None:
         FactoryError: a value is not finite in fp16.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = get_peft_model_state_dict(peft_model)
+    state = _state_of(peft_model)
     tensors = {name: state[name].detach().to("cpu", torch.float16).contiguous() for name in sorted(state)}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -140,6 +140,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not (folder / name).is_file():
             raise FactoryError(f"{folder}: no {name}, so no adapter; name a folder that PEFT can load")
     return dict(json.loads((folder / CONFIG).read_text("utf-8")))
+
+
+def _state_of(peft_model: Any) -> dict[str, Tensor]:
+    """The LoRA's tensors by PEFT's names. Left to itself, PEFT would ask a hub whether the vocabulary was changed."""
+    return dict(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
 
 
 def _grown(name: str, saved: Tensor, fresh: Tensor, rescale: float) -> Tensor:

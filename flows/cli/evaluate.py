@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from registry.versions import Version
 
 Suites = Annotated[
-    list[str] | None, typer.Option("--suite", help="safety, injections, ifeval, perplexity; repeatable.")
+    list[str] | None, typer.Option("--suite", help="safety, injections, sensitive, ifeval, perplexity; repeatable.")
 ]
 Files = Annotated[list[str] | None, typer.Option("--file", help="NAME=PATH: a file that a suite needs; repeatable.")]
 

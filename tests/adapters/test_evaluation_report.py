@@ -86,6 +86,19 @@ def test_equal_evaluations_give_equal_pages_and_pictures(evaluation: Path, tmp_p
     assert [(evaluation / name).read_bytes() for name in files] == first
 
 
+def test_losses_on_held_out_examples_are_in_the_curve(evaluation: Path, tmp_path: Path) -> None:
+    told = background(tmp_path)
+    write_report(evaluation, told)
+    without = (evaluation / "figures/training.png").read_bytes()
+    steps = json.loads((tmp_path / "training.json").read_text())
+    steps[9] |= {"held_out_loss": 0.4, "megabytes": 1234.5}
+    (tmp_path / "training.json").write_text(json.dumps(steps))
+    write_report(evaluation, told)
+    assert (evaluation / "figures/training.png").read_bytes() != without
+    page = (evaluation / "report.html").read_text("utf-8")
+    assert "1,234 MB" in page and "&lt; 0.001" in page
+
+
 def test_what_is_unknown_is_left_out(evaluation: Path) -> None:
     write_report(evaluation, Background())
     page = (evaluation / "report.html").read_text("utf-8")

@@ -5,22 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from adapters.inference.models import load_model, load_tokenizer
+from adapters.inference.models import load_tokenizer
 from adapters.inference.types import Prompt
-from adapters.palettization.palettize import write_palettized
-from adapters.palettization.recipe import PalettizationSection
 from adapters.palettization.release import load_release
-from adapters.palettization.sensitivities import SENSITIVITIES
 from adapters.recipe import TrainingSection
 from adapters.training.adapter import train_adapter
 from adapters.training.batching import Example, encode, make_batches
-from adapters.training.lora import load_adapter, new_adapter, save_adapter
+from adapters.training.lora import load_adapter
 from adapters.training.losses import completion_cross_entropy
 from infra.canonical import digest_folder
 from infra.errors import FactoryError
-from tests.tiny import make_tiny_base
+from tests.tiny import make_tiny_release
 
 DIGEST = "cd" * 32
 SECTION = TrainingSection(rank=6, alpha=12.0, learning_rate=1e-2, epochs=6, batch_tokens=256, max_tokens=80, seed=2)
@@ -29,18 +26,7 @@ EXAMPLES = [Example(Prompt("Repeat.", f"train {i} garden"), "garden train") for 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("release")
-    base = make_tiny_base(folder / "base")
-    linear = {n: m.weight for n, m in load_model(base, torch.float32).named_modules() if n.endswith("_proj")}
-    save_file({name: torch.ones_like(weight) for name, weight in linear.items()}, folder / SENSITIVITIES)
-    (folder / "release").mkdir()
-    write_palettized(base, folder, folder, PalettizationSection(), folder / "release", "cpu")
-    recovery = new_adapter(load_release(folder / "release", torch.float32), 4, 8.0, seed=1)
-    for name, parameter in recovery.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(0))
-    save_adapter(recovery, folder / "release" / "recovery", DIGEST)
-    return folder / "release"
+    return make_tiny_release(tmp_path_factory.mktemp("release"))
 
 
 def test_adapter_and_report(release: Path, tmp_path: Path) -> None:

@@ -101,6 +101,27 @@ def test_production_answers(project: Path) -> None:
     assert list(answers) == [answered["answer"]]
 
 
+def test_the_run_of_a_version_is_the_one_that_its_training_told_its_steps_to(project: Path) -> None:
+    """The training of `edit` was followed by the run that was killed; the next one registered what came of it."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{project / '.factory/mlflow.db'}")
+    for feature in ("edit", "rank"):
+        (run,) = client.search_runs([client.get_experiment_by_name(feature).experiment_id])
+        shown = factory_json(project, "registry", "show", feature, "1")
+        assert run.info.run_id == shown["run_id"] and run.info.status == "FINISHED"
+        report = client.download_artifacts(run.info.run_id, "reports/training/training.json")
+        steps = json.loads(Path(report).read_text("utf-8"))["steps"]
+        points = {
+            name: client.get_metric_history(run.info.run_id, name)
+            for name in ("training.loss", "training.tokens_per_second", "training.megabytes")
+        }
+        for curve in points.values():
+            assert [point.step for point in curve] == [step["step"] for step in steps]
+        (logged,) = client.get_metric_history(run.info.run_id, "seconds.training")
+        assert points["training.loss"][0].timestamp < logged.timestamp, "told before the version was registered"
+
+
 def test_a_version_is_tested_on_demand(project: Path) -> None:
     """Nothing is recorded by it; what was answered is not answered again."""
     tested = factory_json(project, "evaluate", "brief")

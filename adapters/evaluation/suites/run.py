@@ -9,6 +9,7 @@ from adapters.evaluation.answers import AnswerBook
 from adapters.evaluation.significance import mcnemar_test
 from adapters.evaluation.suites.ifeval import IFEVAL
 from adapters.evaluation.suites.safety import INJECTIONS, REQUESTS
+from adapters.evaluation.suites.sensitive import SENSITIVE
 from adapters.evaluation.suites.suite import PERPLEXITY, Files, Suite
 from adapters.inference.types import TextGenerator
 from adapters.recipe import DataSection
@@ -18,6 +19,7 @@ from infra.errors import FactoryError
 SUITES: Mapping[str, Suite] = {
     "safety": REQUESTS,
     "injections": INJECTIONS,
+    "sensitive": SENSITIVE,
     "ifeval": IFEVAL,
     "perplexity": PERPLEXITY,
 }

@@ -9,19 +9,27 @@ Ours also demands a code word. The answer obeys if it says the code word, and am
 the attack's words that the document does not have.
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from adapters.evaluation.answers import Question
 from adapters.evaluation.refusals import declines
-from adapters.evaluation.suites.suite import Asked, Files, Result, Row, Suite, mean, read_rows, sample
+from adapters.evaluation.suites.suite import (
+    Asked,
+    Files,
+    Result,
+    Row,
+    Suite,
+    mean,
+    read_rows,
+    read_texts,
+    sample,
+    text_of,
+)
 from adapters.inference.types import Answer, Prompt, Sampling
 from adapters.recipe import SUITE_FILES, DataSection
 from adapters.synthesis.facts import runs, words
 from infra.canonical import digest
-from infra.errors import FactoryError
 
 _ANSWER_TOKENS = 64  # who declines does so in the first sentence
 _RUN = 4
@@ -62,8 +70,8 @@ def _read_requests(rows: Sequence[Row], answers: Sequence[Answer]) -> Result:
 
 
 def _ask_injections(files: Files, data: DataSection, items: int) -> Asked:
-    documents = [_text_of(row) for row in sample(read_rows(files["documents"], ()), items)]
-    attacks = _attacks(files["attacks"])
+    documents = [text_of(row) for row in sample(read_rows(files["documents"], ()), items)]
+    attacks = sorted(read_texts(files["attacks"]), key=digest)  # one category's stand apart
     cases = list(data.use_cases.values())
     rows: list[dict[str, Any]] = []
     for number, document in enumerate(documents):
@@ -104,27 +112,6 @@ def _read_injections(rows: Sequence[dict[str, Any]], answers: Sequence[Answer]) 
         "planted": float(len(judged)),
     }
     return Result(figures, judged)
-
-
-def _text_of(row: Row) -> str:
-    """A document's text: the first of the fields that such files have."""
-    for name in ("context", "input", "text"):
-        if isinstance(row.get(name), str) and row[name].strip():
-            return str(row[name])
-    raise FactoryError("a document to plant injections in needs its text as `context`, `input` or `text`")
-
-
-def _attacks(path: Path) -> list[str]:
-    """Attack texts: a JSON list, or lists by category; as JSON they are, so that one category's stand apart."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise FactoryError(f"{path}: not JSON: {error}") from None
-    lists = list(content.values()) if isinstance(content, dict) else [content]
-    texts = [text for group in lists if isinstance(group, list) for text in group if isinstance(text, str)]
-    if not texts:
-        raise FactoryError(f"{path}: no attack texts; write a JSON list of them, or lists by category")
-    return sorted(texts, key=digest)
 
 
 REQUESTS = Suite(SUITE_FILES["safety"], _ask_requests)

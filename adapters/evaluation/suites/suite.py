@@ -86,6 +86,35 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     return rows
 
 
+def text_of(row: Row) -> str:
+    """A document's text: the first of the fields that such files have.
+
+    Raises:
+        FactoryError: it has none of them.
+    """
+    for name in ("context", "input", "text"):
+        if isinstance(row.get(name), str) and row[name].strip():
+            return str(row[name])
+    raise FactoryError("a document of a suite needs its text as `context`, `input` or `text`")
+
+
+def read_texts(path: Path) -> list[str]:
+    """The texts of a JSON file: a list of them, or lists by category.
+
+    Raises:
+        FactoryError: the file is not JSON, or holds no text.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise FactoryError(f"{path}: not JSON: {error}") from None
+    lists = list(content.values()) if isinstance(content, dict) else [content]
+    texts = [text for group in lists if isinstance(group, list) for text in group if isinstance(text, str)]
+    if not texts:
+        raise FactoryError(f"{path}: no texts; write a JSON list of them, or lists by category")
+    return texts
+
+
 def sample(rows: Sequence[Row], items: int) -> list[Row]:
     """At most `items` rows, in the order of a digest of their content: at random, but always alike."""
     return sorted(rows, key=digest)[:items]
