@@ -2,24 +2,40 @@
 
 A logistic regression over the figures of `evidence.py`. Every person's target and its negatives are scored by a model
 that did not see that document (five folds); from these scores come the AUC by kind of mistake, the calibration (Platt
-1999) and the thresholds, which let a given share of people's own targets pass. Trained anew for each feature: seconds.
+1999) and the limits: the same quantile of each figure, such that together they let a given share of those targets pass
+that pass the rules. Trained anew for each feature: seconds.
 """
 
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
+from adapters.inference.types import Answer
+from adapters.recipe import SynthesisSection
 from adapters.synthesis.evidence import NAMES, Known, Language, Vector, evidence, groundedness, strangeness
 from adapters.synthesis.negatives import Pair, negatives
-from adapters.synthesis.rules import Source, common_words
+from adapters.synthesis.rewriting import RULES_OF
+from adapters.synthesis.rules import Source, common_words, rejections
 
 _FOLDS = 5
+_STEPS = 200
 # With fewer, neither the model nor the thresholds mean anything.
 FEWEST = 40
 _LEAST_GROUNDED = 0.4
+# Of a document that gives orders to a model, a candidate may have obeyed. Such documents are few: there, losing a fifth
+# of what is sound costs nothing.
+_SHARE_KEPT_BESIDE_ORDERS = 0.8
+
+
+class Limits(NamedTuple):
+    """What a candidate may be at worst."""
+
+    grounded: float
+    strange: float
+    score: float
 
 
 @dataclass(frozen=True)
@@ -31,9 +47,8 @@ class Scorer:
 
     language: Language
     common: frozenset[str]
-    least_grounded: float
-    most_strange: float
-    least_score: float
+    limits: Limits
+    limits_beside_orders: Limits
     mean: Vector | None
     scale: Vector | None
     weights: Vector | None
@@ -47,14 +62,15 @@ class Scorer:
     def doubts(self, text: str, known: Known) -> dict[str, str]:
         """Why a text is doubted, by filter: less grounded, stranger or worse than nearly all that people wrote."""
         found = {}
+        limits = self.limits_beside_orders if known.source.gives_orders else self.limits
         grounded, strange = self.groundedness(text, known), self.strangeness(text, known)
         score = self.score(text, known)
-        if grounded < self.least_grounded:
-            found["groundedness"] = f"{grounded:.2f} in a sentence, at least {self.least_grounded:.2f}"
-        if strange > self.most_strange:
-            found["strange_words"] = f"{strange:.0%} of its words occur nowhere else, at most {self.most_strange:.0%}"
-        if score < self.least_score:
-            found["scorer"] = f"{score:.2f}, at least {self.least_score:.2f}"
+        if grounded < limits.grounded:
+            found["groundedness"] = f"{grounded:.2f} in a sentence, at least {limits.grounded:.2f}"
+        if strange > limits.strange:
+            found["strange_words"] = f"{strange:.0%} of its words occur nowhere else, at most {limits.strange:.0%}"
+        if score < limits.score:
+            found["scorer"] = f"{score:.2f}, at least {limits.score:.2f}"
         return found
 
     def groundedness(self, text: str, known: Known) -> float:
@@ -73,17 +89,18 @@ class Scorer:
         return float(1 / (1 + numpy.exp(-numpy.clip(logit, -50, 50))))
 
 
-def train_scorer(pairs: Sequence[Pair], documents: Sequence[str], human_share_kept: float, seed: int) -> Scorer:
-    """A scorer from people's targets; `documents` are texts of the same kind without one."""
+def train_scorer(pairs: Sequence[Pair], documents: Sequence[str], section: SynthesisSection) -> Scorer:
+    """A scorer from people's targets, with limits for what passes the rules; `documents` are texts without a target."""
     every = [*documents, *(pair.document for pair in pairs)]
     common = common_words(every)
     language = Language.of(every, [pair.target for pair in pairs])
     if len(pairs) < FEWEST:
         untrained: dict[str, Any] = {"trained_on": 0, "auc": None}
-        return Scorer(language, common, _LEAST_GROUNDED, 1.0, 0.0, None, None, None, 0.0, untrained)
+        lenient = Limits(_LEAST_GROUNDED, 1.0, 0.0)
+        return Scorer(language, common, lenient, lenient, None, None, None, 0.0, untrained)
 
-    made = negatives(pairs, random.Random(seed))
-    rows, labels, groups, kinds, grounded, strange = [], [], [], [], [], []
+    made = negatives(pairs, random.Random(section.seed))
+    rows, labels, groups, kinds, grounded, strange, sound = [], [], [], [], [], [], []
     for fold_number in range(_FOLDS):
         # Words of a person's own target are as unknown here as those of a candidate will be.
         others = [pair.target for number, pair in enumerate(pairs) if number % _FOLDS != fold_number]
@@ -92,6 +109,8 @@ def train_scorer(pairs: Sequence[Pair], documents: Sequence[str], human_share_ke
             known = Known.of(pair.document, Source.of(pair.document, "", common), unseen)
             grounded.append(groundedness(pair.target, known.source, unseen))
             strange.append(strangeness(pair.target, known.source, unseen))
+            answer = Answer(pair.target, len(pair.target.split()), 0.0, True)
+            sound.append(not rejections(answer, known.source, section, RULES_OF[pair.task]))
             for kind, text in [("human", pair.target), *wrong]:
                 rows.append(evidence(text, known, unseen))
                 labels.append(kind == "human")
@@ -105,9 +124,11 @@ def train_scorer(pairs: Sequence[Pair], documents: Sequence[str], human_share_ke
     slope, shift = _platt(logits, y)
     scores = 1 / (1 + numpy.exp(-(slope * logits + shift)))
     mean, scale, weights, intercept = _fit(x, y)
-    share = 1 - human_share_kept
+    human = numpy.column_stack([grounded, strange, scores[y]])
+    human = human[sound] if sum(sound) >= FEWEST else human
     facts: dict[str, Any] = {
         "trained_on": len(pairs),
+        "rules_pass": round(sum(sound) / len(sound), 4),
         "auc": _auc(scores, y),
         "auc_by_kind": {
             kind: _auc(scores[mask], y[mask])
@@ -120,15 +141,25 @@ def train_scorer(pairs: Sequence[Pair], documents: Sequence[str], human_share_ke
     return Scorer(
         language,
         common,
-        float(numpy.quantile(grounded, share)),
-        float(numpy.quantile(strange, 1 - share)),
-        float(numpy.quantile(scores[y], share)),
+        _limits(human, section.human_share_kept),
+        _limits(human, min(section.human_share_kept, _SHARE_KEPT_BESIDE_ORDERS)),
         mean,
         scale,
         slope * weights,
         slope * intercept + shift,
         facts,
     )
+
+
+def _limits(human: Vector, share: float) -> Limits:
+    """The limits that let `share` of the rows (grounded, strange, score) pass together, each the same share or more."""
+    for each in numpy.linspace(share, 1, _STEPS):
+        grounded, score = numpy.quantile(human[:, [0, 2]], 1 - each, axis=0)
+        strange = numpy.quantile(human[:, 1], each)
+        passing = (human[:, 0] >= grounded) & (human[:, 1] <= strange) & (human[:, 2] >= score)
+        if passing.mean() >= share:
+            break
+    return Limits(float(grounded), float(strange), float(score))
 
 
 def _fit(x: Vector, y: Any) -> tuple[Vector, Vector, Vector, float]:

@@ -40,7 +40,7 @@ def pairs(count: int) -> list[Pair]:
 
 @pytest.fixture(scope="module")
 def scorer():
-    return train_scorer(pairs(80), [], 0.95, seed=0)
+    return train_scorer(pairs(80), [], SECTION)
 
 
 def test_the_scorer_tells_people_from_mistakes(scorer) -> None:
@@ -57,13 +57,13 @@ def test_the_scorer_tells_people_from_mistakes(scorer) -> None:
 
 def test_the_thresholds_let_the_wanted_share_of_people_pass() -> None:
     every = pairs(200)
-    learnt = train_scorer(every[:100], [pair.document for pair in every[100:]], 0.9, seed=0)
+    learnt = train_scorer(every[:100], [pair.document for pair in every[100:]], SECTION)
     passing = [not learnt.doubts(pair.target, learnt.known(pair.document, "")) for pair in every[100:]]
     assert sum(passing) / len(passing) >= 0.6, "three filters that lose a tenth each"
 
 
 def test_without_people_nothing_is_learnt() -> None:
-    learnt = train_scorer(pairs(FEWEST - 1), [], 0.95, seed=0)
+    learnt = train_scorer(pairs(FEWEST - 1), [], SECTION)
     known = learnt.known("Ann sells a piano in Leeds", "")
     assert learnt.score("anything", known) == 0.5 and learnt.facts["auc"] is None
 
