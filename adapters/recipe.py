@@ -80,15 +80,17 @@ class UseCase(Section):
         return self.prompt.replace("{input}", text)
 
 
-PersonalKind = Literal["email", "url", "iban", "card", "national_id", "ip", "phone"]
-_PERSONAL: list[PersonalKind] = list(get_args(PersonalKind))
+PersonalKind = Literal["email", "url", "iban", "card", "national_id", "ip", "phone", "name"]
+PATTERNED: tuple[PersonalKind, ...] = tuple(kind for kind in get_args(PersonalKind) if kind != "name")
 
 
 class CleaningSection(Section):
     """What is repaired in records, what is replaced, and which records go."""
 
     encoding: bool = Field(default=True, description="repair what was decoded wrongly; drop control characters")
-    personal: list[PersonalKind] = Field(default=_PERSONAL, description="kinds that placeholders take the place of")
+    personal: list[PersonalKind] = Field(
+        default=list(PATTERNED), description="kinds that placeholders take the place of"
+    )
     phone_regions: list[str] = Field(default=["US", "GB"], description="whose phone numbers need no country code")
     languages: list[str] = Field(default=[], description="ISO 639-1; records in others go; empty: any language")
     profanity: Literal["keep", "targets", "remove"] = "keep"
