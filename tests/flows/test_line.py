@@ -101,6 +101,18 @@ def test_production_answers(project: Path) -> None:
     assert list(answers) == [answered["answer"]]
 
 
+def test_what_became_of_candidates_is_in_mlflow(project: Path) -> None:
+    """Acceptance by use case and teacher and each filter's share are figures of the version's run, and a picture."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{project / '.factory/mlflow.db'}")
+    run = client.get_run(client.get_model_version_by_alias("adapter-brief", "production").run_id)
+    assert {"synthesis.acceptance", "synthesis.acceptance/main", "synthesis.acceptance/base"} <= run.data.metrics.keys()
+    filters = [name for name in run.data.metrics if name.startswith("synthesis.rejected/")]
+    assert filters, "two candidates of a random model for each of three documents"
+    assert "synthesis.png" in [one.path for one in client.list_artifacts(run.info.run_id)]
+
+
 def test_a_version_is_tested_on_demand(project: Path) -> None:
     """Nothing is recorded by it; what was answered is not answered again."""
     tested = factory_json(project, "evaluate", "brief")
