@@ -154,10 +154,10 @@ class SynthesisSection(Section):
     words: WordRange = (6, 40)
     max_copied_share: float = Field(default=0.8, gt=0, le=1)
     human_share_kept: float = Field(
-        default=0.92,
+        default=0.9,
         gt=0,
         lt=1,
-        description="of people's own targets that pass the rules: what the learnt filters together let pass",
+        description="of people's own targets that pass the rules: what the learnt filters together let pass at least",
     )
     tie: float = Field(default=0.01, ge=0, lt=1, description="two candidates closer than this go to people")
     max_documents: int = Field(default=500, gt=0)

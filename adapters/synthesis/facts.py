@@ -65,6 +65,7 @@ _CALENDAR = _listed(
     "monday tuesday wednesday thursday friday saturday sunday january february march april may june july august "
     "september october november december"
 )
+_DESIGNATION = re.compile(r"\b([A-Z]{2,})[ -](\d+)\b")
 _HANDLE = re.compile(r"[\w.+-]+(?=@\w)")
 # Shorter names that differ in one letter are two people as often as not: Ann and Anna, Maria and Marta.
 _LONG = 6
@@ -194,17 +195,19 @@ def supported_numbers(text: str) -> frozenset[str]:
 
 
 def names(text: str) -> list[Name]:
-    """The capitalised words of a text but for titles and the first person; acronyms are names too."""
+    """The capitalised words of a text but for titles, single letters and the first person; acronyms are names too."""
     return [
         Name(match[0], bool(_OPENING.search(text, 0, match.start())))
         for match in _WORD.finditer(text)
-        if match[0][0].isupper() and _bare(match[0]) not in _TITLES and _bare(match[0]) != "i"
+        if match[0][0].isupper() and len(bare := _bare(match[0])) > 1 and bare not in _TITLES
     ]
 
 
 def vocabulary(text: str) -> frozenset[str]:
-    """The words of a text in the form that `is_named` looks them up in."""
-    return frozenset(map(_whole_day, [*words(text), *(_bare(word) for word in re.findall(r"[^\W\d_]+", text))]))
+    """The words of a text in the form that `is_named` looks them up in; RFC 1123 is RFC1123 too."""
+    parts = [_bare(word) for word in re.findall(r"[^\W\d_]+", text)]
+    joined = [f"{_bare(word)}{digits}" for word, digits in _DESIGNATION.findall(text)]
+    return frozenset(map(_whole_day, [*words(text), *parts, *joined]))
 
 
 def is_named(name: str, vocabulary: frozenset[str]) -> bool:

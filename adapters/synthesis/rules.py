@@ -35,7 +35,7 @@ _REPEATED_RUN = 3
 _REPEATED_TIMES = 3
 _WORDS_PER_REPETITION = 12
 # A floor for any kind of text; how grounded people are in theirs is learnt from their targets (scorer.py).
-_MIN_GROUNDED = 0.3
+_MIN_GROUNDED = 0.4
 _STEM = 5
 _SHOWN = 3
 

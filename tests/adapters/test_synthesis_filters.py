@@ -59,7 +59,7 @@ def test_the_thresholds_let_the_wanted_share_of_people_pass() -> None:
     every = pairs(200)
     learnt = train_scorer(every[:100], [pair.document for pair in every[100:]], SECTION)
     passing = [not learnt.doubts(pair.target, learnt.known(pair.document, "")) for pair in every[100:]]
-    assert sum(passing) / len(passing) >= 0.85, "0.92 of them are to pass all filters together"
+    assert sum(passing) / len(passing) >= 0.85, "nine in ten of them are to pass all filters together"
     assert learnt.facts["rules_pass"] == 1.0
 
 

@@ -93,7 +93,7 @@ def test_a_common_word_that_opens_a_sentence_is_no_name() -> None:
 THREAD = Source.of(
     """From: Henrik Nielsen
 See sections 4.3 and 7.1.2, not 9. Use Amaya 2.1, as in the mail of ccjason@example.org. The summary has 8 URLs.
-It costs 20, 000 euros; Maria knows.""",
+It costs 20, 000 euros by RFC 1123; Maria knows.""",
     "",
 )
 
@@ -105,6 +105,7 @@ It costs 20, 000 euros; Maria knows.""",
         ("Henrik Nilson, Nielsens and Enrik know.", {"names": "Nilson, Enrik"}),
         ("They ask Jason and Marta.", {"names": "Marta"}),
         ("They hear that a URL is meant.", {}),
+        ("They know of RFC1123 and not of RFC1124.", {"names": "RFC1124"}),
         ("It is about sections 4 and 7.", {}),
         ("It is about sections 4 and 9.", {"numbers": "9"}),
         ("It is about section 7.1.2, which is 7.1.2.", {}),
