@@ -3,7 +3,7 @@
 A logistic regression over the figures of `evidence.py`. Every person's target and its negatives are scored by a model
 that did not see that document (five folds); from these scores come the AUC by kind of mistake, the calibration (Platt
 1999) and the limits: the same quantile of each figure, such that together they let a share of those targets pass that
-pass the rules. It is the largest one with which nine in ten foreign sentences are stopped, and never below the recipe's.
+pass the rules. It is the largest with which nine in ten foreign sentences are stopped, and not below the recipe's.
 Trained anew for each feature: seconds.
 """
 
