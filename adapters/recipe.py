@@ -81,8 +81,8 @@ class UseCase(Section):
         return self.prompt.replace("{input}", text)
 
 
-PersonalKind = Literal["email", "url", "iban", "card", "national_id", "ip", "phone"]
-_PERSONAL: list[PersonalKind] = list(get_args(PersonalKind))
+PersonalKind = Literal["email", "url", "iban", "card", "national_id", "ip", "phone", "name"]
+PATTERNED: tuple[PersonalKind, ...] = tuple(kind for kind in get_args(PersonalKind) if kind != "name")
 
 
 class CleaningSection(Section):
@@ -90,7 +90,7 @@ class CleaningSection(Section):
 
     encoding: bool = Field(default=True, description="repair what was decoded wrongly; drop control characters")
     personal: list[PersonalKind] = Field(
-        default_factory=_PERSONAL.copy, description="kinds that placeholders take the place of"
+        default_factory=lambda: list(PATTERNED), description="kinds that placeholders take the place of"
     )
     phone_regions: list[str] = Field(
         default_factory=lambda: ["US", "GB"], description="whose phone numbers need no country code"
@@ -157,10 +157,10 @@ class SynthesisSection(Section):
     words: WordRange = (6, 40)
     max_copied_share: float = Field(default=0.8, gt=0, le=1)
     human_share_kept: float = Field(
-        default=0.96,
+        default=0.9,
         gt=0,
         lt=1,
-        description="of people's own targets that each learnt filter lets pass",
+        description="of people's own targets that pass the rules: what the learnt filters together let pass at least",
     )
     tie: float = Field(default=0.01, ge=0, lt=1, description="two candidates closer than this go to people")
     max_documents: int = Field(default=500, gt=0)

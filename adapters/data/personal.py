@@ -5,22 +5,24 @@ Notable choices:
   one, so that a summary still points to what its source says.
 - A number counts only if it is valid: cards by Luhn and length, IBANs and national ids by python-stdnum, phone numbers
   by the plans that `phonenumbers` knows. An order number or a time is left alone.
-- Names are not looked for: that takes a language model, and none comes with a library alone.
+- Names are replaced on request only, and only those that a record's own form gives (people.py).
 """
 
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import get_args
+from itertools import chain
 
+from adapters.data.people import people
+from adapters.recipe import PATTERNED
 from adapters.recipe import PersonalKind as Kind
 
 # In the order in which they are looked for: what one kind has taken, no later one takes.
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = PATTERNED
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[^\W_][\w-]*(?:\.[\w-]*[^\W_])+")
 _URL = re.compile(
@@ -68,16 +70,19 @@ class Found:
     value: str
 
 
-def find_personal(text: str, kinds: Sequence[Kind] = KINDS, regions: Sequence[str] = ()) -> list[Found]:
+def find_personal(
+    text: str, kinds: Sequence[Kind] = KINDS, regions: Sequence[str] = (), names: Mapping[str, str] | None = None
+) -> list[Found]:
     """What is personal in a text, in its order. `regions` (ISO 3166) are those whose national phone numbers count;
-    numbers with a country code always do.
+    numbers with a country code always do. `names` are forms of people's names and whose they are.
     """
+    looked_for = [
+        _phones(text, regions) if kind == "phone" else _FINDERS[kind](text) for kind in KINDS if kind in kinds
+    ]
     taken: list[Found] = []
-    for kind in KINDS:
-        if kind in kinds:
-            for found in _phones(text, regions) if kind == "phone" else _FINDERS[kind](text):
-                if all(found.end <= other.start or found.start >= other.end for other in taken):
-                    taken.append(found)
+    for found in chain(*looked_for, _named(text, names or {})):
+        if all(found.end <= other.start or found.start >= other.end for other in taken):
+            taken.append(found)
     return sorted(taken, key=lambda found: found.start)
 
 
@@ -85,22 +90,30 @@ def replace_personal(
     texts: Sequence[str], kinds: Sequence[Kind] = KINDS, regions: Sequence[str] = ()
 ) -> tuple[list[str], Counter[str]]:
     """The texts of one record with placeholders, and how often each kind was replaced in them."""
-    names: dict[tuple[str, str], str] = {}
+    known = people(texts) if "name" in kinds else {}
+    placeholders: dict[tuple[str, str], str] = {}
     numbers: Counter[str] = Counter()
     replaced: Counter[str] = Counter()
     changed = []
     for text in texts:
         parts, end = [], 0
-        for found in find_personal(text, kinds, regions):
+        for found in find_personal(text, kinds, regions, known):
             key = (found.kind, found.value)
-            if key not in names:
+            if key not in placeholders:
                 numbers[found.kind] += 1
-                names[key] = f"[{found.kind.upper()}_{numbers[found.kind]}]"
-            parts += [text[end : found.start], names[key]]
+                placeholders[key] = f"[{found.kind.upper()}_{numbers[found.kind]}]"
+            parts += [text[end : found.start], placeholders[key]]
             end = found.end
             replaced[found.kind] += 1
         changed.append("".join([*parts, text[end:]]))
     return changed, replaced
+
+
+def _named(text: str, names: Mapping[str, str]) -> Iterator[Found]:
+    if names:
+        forms = "|".join(re.escape(form) for form in sorted(names, key=len, reverse=True))
+        for match in re.finditer(rf"(?<!\w)(?:{forms})(?!\w)", text):
+            yield Found(match.start(), match.end(), "name", names[match[0]])
 
 
 def _emails(text: str) -> Iterator[Found]:

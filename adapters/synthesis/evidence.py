@@ -130,7 +130,7 @@ def evidence(text: str, known: Known, language: Language) -> Vector:
             min(share for share, _ in found),
             sum(share for share, _ in found) / len(found),
             max(weight for _, weight in found),
-            _share([is_named(name.word, source.vocabulary) for name in named]),
+            _share([source.holds_name(name.word) for name in named]),
             _share([bool(number.values & source.numbers) for number in stated]),
             copied_share(text, source),
             coverage(text, known),

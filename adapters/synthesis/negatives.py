@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from adapters.recipe import Task
 from adapters.synthesis.evidence import sentences
 from adapters.synthesis.facts import names
 
@@ -15,10 +16,11 @@ _KINDS_EACH = 4
 
 
 class Pair(NamedTuple):
-    """A document and a target of it."""
+    """A document, a target of it, and the task that this target is for."""
 
     document: str
     target: str
+    task: Task = "summarize"
 
 
 def _of_another(pair: Pair, other: Pair, chance: random.Random) -> str:

@@ -11,11 +11,12 @@ _SENTENCE = re.compile(r"(?<=[.!?\n])(?=\s|[A-Z])")
 # An order is short; what is longer is a text without full stops, and slow to search.
 _LONGEST = 400
 _ANSWER = r"(?:answer|reply|response|output|summary|completion|translation)"
+# No part of a longer word: `In-Reply-To: Your message` stands in the head of a mail.
 _ASKING = (
-    r"(?:add|append|insert|include|begin|start|end|finish|conclude|put|write|say|mention|integrate|augment|enhance|"
+    r"(?<!-)(?:add|append|insert|include|begin|start|end|finish|conclude|put|write|say|mention|integrate|augment|enhance|"
     r"modify|change|render|provide|give|make|replace|convert|substitute|use|remove|group|combine|introduce|misspell|"
     r"scramble|jumble|rearrange|anagram|translate|encode|repeat|answer|respond|reply|format|suggest|tease|state|"
-    r"highlight|promote|recommend|hint)"
+    r"highlight|promote|recommend|hint)(?!-)"
 )
 _ORDER = re.compile(
     rf"\b(?:your|the|this|every|each|any)\s+(?:\w+\s+)?{_ANSWER}(?:['’]s)?\b.*\b{_ASKING}\b"

@@ -15,7 +15,11 @@ from adapters.recipe import SynthesisSection
 from adapters.synthesis.facts import (
     Number,
     counted,
+    handles,
+    is_handle,
+    is_misspelt,
     is_named,
+    name_spellings,
     names,
     numbers,
     runs,
@@ -29,7 +33,7 @@ _COPIED_RUN = 4
 _ECHOED_RUN = 5
 _REPEATED_RUN = 3
 _REPEATED_TIMES = 3
-_WORDS_PER_REPETITION = 15
+_WORDS_PER_REPETITION = 12
 # A floor for any kind of text; how grounded people are in theirs is learnt from their targets (scorer.py).
 _MIN_GROUNDED = 0.4
 _STEM = 5
@@ -43,10 +47,11 @@ _REFUSAL = re.compile(
 _BOILERPLATE = re.compile(
     r"^(?:sure|certainly|of course|absolutely|okay|ok)\b[,!.:]|^here(?:['’]s| is| are)\b"
     r"|^(?:summary|tl;?dr|answer|note)\s*:"
-    r"|\bsummar(?:y|ize[sd]?|ise[sd]?|izing|ising)\b|<\|.*?\|>|^(?:system|user|assistant)\s*:"
+    r"|<\|.*?\|>|^(?:system|user|assistant)\s*:"
     r"|\bthis (?:text|passage)\b|\bthe (?:provided|given|input) (?:text|passage)\b|\blet me know\b|\bhope this helps\b",
     re.IGNORECASE | re.MULTILINE,
 )
+_SUMMARIZING = re.compile(r"\bsummar(?:y|ize[sd]?|ise[sd]?|izing|ising)\b", re.IGNORECASE)
 _ABOUT_ITSELF = re.compile(
     r"\b(?:this|the) (?:e-?mail|chat|message|conversation|thread|notification)s? "
     r"(?:is|are|was|were|has|contains?|covers?|provides?|includes?|highlights?)\b",
@@ -66,10 +71,10 @@ _FUNCTION_WORDS = """
 """
 # Words that open a sentence in any summary, so that a small corpus does not make names of them.
 _OPENERS = """
-    a after all also although an and as at because before both but by due during each every everyone for from he her
-    here his however how if in instead it its many meanwhile most no nobody none on one or our please she several since
-    so some someone that the their then there these they this those though three to two we what when where which while
-    who why with without you your
+    a additionally after all also although an and as at because before both but by due during each every everyone for
+    from furthermore he her here his however how if in instead it its many meanwhile most no nobody none on one or our
+    please she several since so some someone that the their then there these they this those though three to two we what
+    when where which while who why with without you your
 """
 _MEANINGLESS = frozenset(_FUNCTION_WORDS.split())
 _NEVER_NAMES = frozenset(_OPENERS.split())
@@ -87,6 +92,9 @@ class Source:
     runs: frozenset[tuple[str, ...]]
     instruction_runs: frozenset[tuple[str, ...]]
     common: frozenset[str]
+    spellings: frozenset[str]
+    handles: frozenset[str]
+    gives_orders: bool
     labels: frozenset[str] = frozenset()
 
     @staticmethod
@@ -109,8 +117,15 @@ class Source:
             runs=frozenset(runs(words(document), _COPIED_RUN)),
             instruction_runs=frozenset(runs(words(f"{instruction}\n{orders}"), _ECHOED_RUN)),
             common=common,
+            spellings=name_spellings(document),
+            handles=handles(document),
+            gives_orders=bool(orders),
             labels=frozenset(labels),
         )
+
+    def holds_name(self, name: str) -> bool:
+        """Whether the document has a name: as a word, one slip away, or at an end of what stands before an `@`."""
+        return is_named(name, self.vocabulary) or is_handle(name, self.handles) or is_misspelt(name, self.spellings)
 
 
 Rule = Callable[[Answer, Source, SynthesisSection], str | None]
@@ -140,6 +155,8 @@ def refusal(answer: Answer, source: Source, section: SynthesisSection) -> str | 
 def boilerplate(answer: Answer, source: Source, section: SynthesisSection) -> str | None:
     """The answer talks about itself or carries marks of a chat instead of being the summary."""
     found = _BOILERPLATE.search(answer.text.strip()) or _ABOUT_ITSELF.search(answer.text)
+    if not found and "summa" not in source.stems:  # people may write to each other about a summary
+        found = _SUMMARIZING.search(answer.text)
     return f"talk around the summary: {found[0]!r}" if found else None
 
 
@@ -212,6 +229,8 @@ def unsupported_numbers(answer: Answer, source: Source, section: SynthesisSectio
 def _is_supported(number: Number, source: Source) -> bool:
     if not number.values & source.numbers:
         return False
+    if number.written.count(".") > 1:  # 3.1.1 is the same section, whatever it is called
+        return True
     return number.unit not in source.counted or bool(number.values & source.counted[number.unit])
 
 
@@ -223,7 +242,7 @@ def unsupported_names(answer: Answer, source: Source, section: SynthesisSection)
     strange = [
         name.word
         for name in names(answer.text)
-        if not is_named(name.word, source.vocabulary) and not (name.opening and _is_common(name.word, source.common))
+        if not source.holds_name(name.word) and not (name.opening and _is_common(name.word, source.common))
     ]
     return f"not in the source: {_some(strange)}" if strange else None
 

@@ -100,11 +100,11 @@ def _scorer(
     recipe: Recipe, labelled: Sequence[Record], unlabelled: Sequence[Record], section: SynthesisSection
 ) -> Scorer:
     pairs = [
-        Pair(record.input, record.targets[0])
+        Pair(record.input, record.targets[0], recipe.task(record.use_case))
         for record in labelled
         if recipe.task(record.use_case) in _SCORED and not record.source.startswith("synthetic:")
     ]
-    return train_scorer(pairs, [record.input for record in unlabelled], section.human_share_kept, section.seed)
+    return train_scorer(pairs, [record.input for record in unlabelled], section)
 
 
 def _judge(

@@ -57,6 +57,28 @@ def test_only_the_kinds_that_are_asked_for() -> None:
     assert replace_personal([text], kinds=["phone"])[0] == ["a@b.org, [PHONE_1]"]
 
 
+NAMED = [
+    (
+        ["From: Roe, Anna\nSubject: Lease\n\nDear Tom,\nAnna here; call Bob.\nBest regards,\nAnna",
+         "Anna asks Tom to call Bob."],
+        ["From: [NAME_1]\nSubject: Lease\n\nDear [NAME_2],\n[NAME_1] here; call Bob.\nBest regards,\n[NAME_1]",
+         "[NAME_1] asks [NAME_2] to call Bob."],
+    ),
+    (
+        ["Anna Roe: will Will come?\nWill: no, Anna, I'm at Roe's", "Anna asks Will."],
+        ["[NAME_1]: will [NAME_2] come?\n[NAME_2]: no, [NAME_1], I'm at [NAME_1]'s", "[NAME_1] asks [NAME_2]."],
+    ),
+    (["Dear all,\nNote: Jane Roe is away.\nThe team"], ["Dear all,\nNote: Jane Roe is away.\nThe team"]),
+    (["From: jane@example.org\n\nHi Ann - bye"], ["From: [EMAIL_1]\n\nHi [NAME_1] - bye"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("texts", "expected"), NAMED)
+def test_people_whom_the_form_of_a_record_names(texts: list[str], expected: list[str]) -> None:
+    assert replace_personal(texts, kinds=[*KINDS, "name"])[0] == expected
+    assert not any("NAME" in text for text in replace_personal(texts)[0]), "only on request"
+
+
 @given(st.lists(st.sampled_from([value for values in PERSONAL.values() for value in values]), min_size=1, max_size=6))
 def test_nothing_personal_is_left_and_nothing_else_is_lost(values: list[str]) -> None:
     text = " then ".join(values)
@@ -69,7 +91,7 @@ def test_nothing_personal_is_left_and_nothing_else_is_lost(values: list[str]) ->
 
 @given(st.text(max_size=300))
 def test_no_text_breaks_it(text: str) -> None:
-    ((replaced,), counts) = replace_personal([text])
+    ((replaced,), counts) = replace_personal([text], kinds=[*KINDS, "name"])
     assert counts or replaced == text
 
 

@@ -90,6 +90,46 @@ def test_a_common_word_that_opens_a_sentence_is_no_name() -> None:
     assert unknown == {"names": "not in the source: Printers"}
 
 
+THREAD = Source.of(
+    """From: Henrik Nielsen
+See sections 4.3 and 7.1.2, not 9. Use Amaya 2.1, as in the mail of ccjason@example.org. The summary has 8 URLs.
+It costs 20, 000 euros by RFC 1123; Maria knows.""",
+    "",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "strange"),
+    [
+        ("Henrik Nielson and Hernik know.", {}),
+        ("Henrik Nilson, Nielsens and Enrik know.", {"names": "Nilson, Enrik"}),
+        ("They ask Jason and Marta.", {"names": "Marta"}),
+        ("They hear that a URL is meant.", {}),
+        ("They know of RFC1123 and not of RFC1124.", {"names": "RFC1124"}),
+        ("It is about sections 4 and 7.", {}),
+        ("It is about sections 4 and 9.", {"numbers": "9"}),
+        ("It is about section 7.1.2, which is 7.1.2.", {}),
+        ("It is about section 7.1.3.", {"numbers": "7.1.3"}),
+        ("They use Amaya 2.1.", {}),
+        ("They use Amaya 9.", {"numbers": "9"}),
+        ("They pay 20,000 euros.", {}),
+    ],
+)
+def test_names_and_numbers_as_people_write_them(text: str, strange: dict[str, str]) -> None:
+    found = {
+        name: reason
+        for name in ("names", "numbers")
+        if (reason := RULES[name](Answer(text, 9, -1.0, True), THREAD, SECTION))
+    }
+    assert found == {name: f"not in the source: {what}" for name, what in strange.items()}
+
+
+def test_people_may_write_about_a_summary() -> None:
+    text = "Henrik reads the summary of all URLs."
+    assert RULES["boilerplate"](Answer(text, 9, -1.0, True), THREAD, SECTION) is None
+    assert RULES["boilerplate"](Answer(text, 9, -1.0, True), SOURCE, SECTION)
+
+
 values = st.integers(0, 99_999)
 
 

@@ -31,7 +31,7 @@ from infra.workspace import Workspace
 from tests.benchmarks.common import Figure, base_folder
 from tests.benchmarks.texts import rows
 
-DOCUMENTS = 100
+DOCUMENTS = 200
 _SECTION = SynthesisSection(candidates=6, words=(5, 40), max_new_tokens=50)
 
 
@@ -45,8 +45,7 @@ def run() -> list[Figure]:
     scorer = train_scorer(
         [Pair(record.input, summary) for record, summary in learnt],
         [record.input for record, _ in asked],
-        _SECTION.human_share_kept,
-        seed=0,
+        _SECTION,
     )
     sampled, greedy = _answers([record for record, _ in asked])
     chance = random.Random(0)

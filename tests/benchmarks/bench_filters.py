@@ -62,8 +62,7 @@ def _figures(name: str, summaries: Sequence[Summary]) -> list[Figure]:
         scorer = train_scorer(
             [Pair(one.document, one.text) for one in learnt],
             [one.document for one in judged],
-            _SECTION.human_share_kept,
-            seed=0,
+            _SECTION,
         )
         for one in judged:
             made = {kind: corrupt(one, summaries, chance) for kind, corrupt in CORRUPTIONS.items()}

@@ -37,7 +37,7 @@ from tests.benchmarks.bench_best_of_k import paired
 from tests.benchmarks.common import Figure, base_folder
 
 HUMAN_EVERY = 3  # one in three labelled records keeps its target
-TRAINING_TOKENS = 150_000
+TRAINING_TOKENS = 80_000
 _FEATURE = "summarization"
 
 
@@ -64,7 +64,7 @@ class Experiment:
         self.store, self.kept = workspace.store, workspace.synthesis / "bench"
         self.base = base_folder()
         self.digest = digest_folder(self.base)
-        self.recipe: Recipe = load_recipe(Path(*adapters.features.__path__) / _FEATURE, "full")
+        self.recipe: Recipe = load_recipe(Path(*adapters.features.__path__) / _FEATURE, "quick")
         folder = Path(*adapters.features.__path__) / _FEATURE
         records = [record for entry in self.recipe.data.corpus for record in read_records(folder / entry)[0]]
         training, held_out = split_held_out(records, self.recipe.data.held_out_share)

@@ -122,6 +122,18 @@ def test_the_run_of_a_version_is_the_one_that_its_training_told_its_steps_to(pro
         assert points["training.loss"][0].timestamp < logged.timestamp, "told before the version was registered"
 
 
+def test_what_became_of_candidates_is_in_mlflow(project: Path) -> None:
+    """Acceptance by use case and teacher and each filter's share are figures of the version's run, and a picture."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{project / '.factory/mlflow.db'}")
+    run = client.get_run(client.get_model_version_by_alias("adapter-brief", "production").run_id)
+    assert {"synthesis.acceptance", "synthesis.acceptance/main", "synthesis.acceptance/base"} <= run.data.metrics.keys()
+    filters = [name for name in run.data.metrics if name.startswith("synthesis.rejected/")]
+    assert filters, "a random model answers nonsense, which no filter lets pass"
+    assert "synthesis.png" in [one.path for one in client.list_artifacts(run.info.run_id)]
+
+
 def test_a_version_is_tested_on_demand(project: Path) -> None:
     """Nothing is recorded by it; what was answered is not answered again."""
     tested = factory_json(project, "evaluate", "brief")
