@@ -156,7 +156,8 @@ def is_section(kind: Any) -> bool:
 
 def default_of(field: FieldInfo) -> object:
     """A field's default as YAML has it."""
-    return REQUIRED if field.is_required() else json.loads(json.dumps(field.default, default=str))
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return REQUIRED if field.is_required() else json.loads(json.dumps(default, default=str))
 
 
 def test_the_keys_of_a_recipe_are_as_documented() -> None:
