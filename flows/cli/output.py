@@ -1,6 +1,5 @@
 """What commands print (tables for people, one JSON document for programs), and the shares of devices they are told."""
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import to_json
 
 from infra.errors import FactoryError
 
@@ -21,7 +21,7 @@ _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 
 def print_json(value: Any) -> None:
     """Print one JSON document, indented, keys in the order given."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(to_json(value, indent=2).decode("utf-8") + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:

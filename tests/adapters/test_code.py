@@ -128,6 +128,40 @@ def test_circles_end(room: Path) -> None:
     assert changes(room, "stage.py", lambda text: text.replace("+ 1", "+ 2"))
 
 
+def test_what_was_read_is_kept_for_the_next_process(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = code.code_digest("adapters.stage")
+    forget()
+    with monkeypatch.context() as patch:
+        patch.delattr(code.ast, "parse")
+        assert code.code_digest("adapters.stage") == before
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"version": 1}', b"\xff"])
+def test_a_spoilt_copy_is_read_anew(room: Path, content: bytes) -> None:
+    before = code.code_digest("adapters.stage")
+    for path in room.rglob("*.syntax.json"):
+        path.write_bytes(content)
+    forget()
+    assert code.code_digest("adapters.stage") == before
+
+
+def test_where_nothing_can_be_kept_digests_are_the_same(room: Path) -> None:
+    (room / "__pycache__").write_text("no folder")
+    before = code.code_digest("adapters.stage")
+    (room / "__pycache__").unlink()
+    forget()
+    assert code.code_digest("adapters.stage") == before
+
+
+def test_a_module_that_is_added_later_counts(room: Path) -> None:
+    """A name from a package becomes a module, and the importing file stays as it is."""
+    (room / "stage.py").write_text("from adapters.deep import new\n")
+    before = code.code_digest("adapters.stage")
+    (room / "deep" / "new.py").write_text("VALUE = 1\n")
+    forget()
+    assert code.code_digest("adapters.stage") != before
+
+
 @pytest.mark.parametrize("module", ["adapters.nowhere", "infra.store", "os"])
 def test_module_of_another_place_is_an_error(room: Path, module: str) -> None:
     with pytest.raises(ValueError, match=module):
