@@ -31,9 +31,8 @@ def release(
     profile: Profile = None,
 ) -> None:
     """Palettize, recover, export and verify a base model; every adapter of the former release becomes stale."""
-    from flows.cli.run import print_outcomes
+    from flows.cli.run import prefect_of, print_outcomes
     from flows.factory import open_factory
-    from infra.prefect_server import configure_prefect
 
     factory = open_factory(home, profile)
     if bpw is not None:
@@ -41,8 +40,7 @@ def release(
         _keep_target(bpw)
         factory = open_factory(home, profile)
     started = time.monotonic()
-    with factory.workspace.lock("run"):
-        configure_prefect(factory.workspace.prefect)
+    with factory.workspace.lock("run"), prefect_of(factory):
         from flows.release_base import release_base
 
         outcome = release_base(str(factory.workspace.root), factory.settings.profile, source)
@@ -105,12 +103,11 @@ def explore(
     profile: Profile = None,
 ) -> None:
     """Measure and draw what each target of bits per weight would give, to choose one from; nothing is released."""
+    from flows.cli.run import prefect_of
     from flows.factory import open_factory
-    from infra.prefect_server import configure_prefect
 
     factory = open_factory(home, profile)
-    with factory.workspace.lock("run"):
-        configure_prefect(factory.workspace.prefect)
+    with factory.workspace.lock("run"), prefect_of(factory):
         from flows.explore_base import explore_base
 
         found = explore_base(str(factory.workspace.root), factory.settings.profile, source)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic_core import to_json
 
 from infra.errors import FactoryError
 
@@ -21,7 +20,9 @@ _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 
 def print_json(value: Any) -> None:
     """Print one JSON document, indented, keys in the order given."""
-    sys.stdout.write(to_json(value, indent=2).decode("utf-8") + "\n")
+    from pydantic import TypeAdapter
+
+    sys.stdout.write(TypeAdapter(Any).dump_json(value, indent=2).decode("utf-8") + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:

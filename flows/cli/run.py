@@ -1,13 +1,16 @@
 """`factory init`, `plan`, `run`: from a change to production."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
+from infra.errors import Unavailable
 
 if TYPE_CHECKING:
     from flows.factory import Factory
@@ -132,17 +135,31 @@ def run_once(factory: "Factory", features: list[str], promote: bool, json: bool)
 
 
 def _work(factory: "Factory", features: list[str], promote: bool) -> list[dict[str, Any]]:
-    """Start Prefect, which takes seconds, now that there is work."""
-    from infra.prefect_server import configure_prefect, prefect_errors
+    """Run the flow: Prefect is started only now that there is work."""
     from infra.s3 import be_patient
 
     factory.workspace.require_room()
     be_patient()
-    configure_prefect(factory.workspace.prefect)
-    from flows.run_plan import run_plan
+    with prefect_of(factory):
+        from flows.run_plan import run_plan
 
-    with prefect_errors():
         return run_plan(str(factory.workspace.root), factory.settings.profile, features, promote)
+
+
+def prefect_of(factory: "Factory") -> AbstractContextManager[None]:
+    """Prefect for the flows of a block, a server of this command's own if none is set.
+
+    While that starts, which takes seconds, what every flow needs is imported, and MLflow opened.
+    """
+    from infra.prefect_server import prefect_api
+
+    def prepare() -> None:
+        import flows.run_plan  # noqa: F401
+
+        with contextlib.suppress(Unavailable):  # whoever needs MLflow says that it is away, and tries again
+            factory.catalog.releases()
+
+    return prefect_api(factory.workspace.prefect, prepare)
 
 
 def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Factory") -> None:

@@ -40,7 +40,7 @@ def servers_of(folder: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if "uvicorn" in " ".join(process.cmdline()) and process.environ().get("PREFECT_HOME") == home:
+            if "prefect server start" in " ".join(process.cmdline()) and process.environ().get("PREFECT_HOME") == home:
                 found.append(process.pid)
     return found
 
