@@ -150,7 +150,12 @@ class SynthesisSection(Section):
     instructions: dict[str, list[str]] = Field(
         default={}, description="of use cases: phrasings of what teachers are told, instead of the factory's"
     )
-    candidates: int = Field(default=4, gt=0, le=64, description="of each teacher for each document")
+    candidates: int = Field(
+        default=4,
+        gt=0,
+        le=64,
+        description="of each teacher for each document: its likeliest answer, and others at random",
+    )
     temperature: float = Field(default=0.7, gt=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
     max_new_tokens: int = Field(default=64, gt=0)

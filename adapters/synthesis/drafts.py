@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adapters.inference.types import Answer, Prompt, Sampling, TextGenerator
+from adapters.recipe import SynthesisSection
 from adapters.records import Record
 from infra.canonical import digest
 from infra.progress import track
@@ -31,6 +32,23 @@ class Drafts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def candidates(
+        self, member: Member, asked: Sequence[tuple[Record, Prompt]], section: SynthesisSection, label: str
+    ) -> list[list[Answer]]:
+        """A teacher's `section.candidates` answers to each prompt: the likeliest one, and others drawn at random."""
+        likeliest = self.answers(member, asked, Sampling(section.max_new_tokens), f"{label}, likeliest")
+        if section.candidates == 1:
+            return likeliest
+        sampling = Sampling(
+            max_new_tokens=section.max_new_tokens,
+            temperature=section.temperature,
+            top_p=section.top_p,
+            candidates=section.candidates - 1,
+            seed=section.seed,
+        )
+        others = self.answers(member, asked, sampling, f"{label}, others")
+        return [[*first, *more] for first, more in zip(likeliest, others, strict=True)]
 
     def answers(
         self, member: Member, asked: Sequence[tuple[Record, Prompt]], sampling: Sampling, label: str

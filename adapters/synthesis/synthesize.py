@@ -12,7 +12,6 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adapters.inference.types import Sampling
 from adapters.recipe import Recipe, SynthesisSection
 from adapters.records import Record, read_records, text_digest, write_records
 from adapters.synthesis.audit import DRAFTS, write_audit
@@ -117,16 +116,9 @@ def _judge(
 ) -> list[Judged]:
     """Every answer of every teacher with its verdict; at most one a document is chosen."""
     asked = [teaching_prompt(recipe, document) for document in documents]
-    sampling = Sampling(
-        max_new_tokens=section.max_new_tokens,
-        temperature=section.temperature,
-        top_p=section.top_p,
-        candidates=section.candidates,
-        seed=section.seed,
-    )
     prompts = [(document, prompt) for document, (prompt, _) in zip(documents, asked, strict=True)]
     answers = {
-        member.name: drafts.answers(member, prompts, sampling, f"synthesis: {member.name}") for member in committee
+        member.name: drafts.candidates(member, prompts, section, f"synthesis: {member.name}") for member in committee
     }
     judged = []
     for place, (document, (prompt, phrasing)) in enumerate(zip(documents, asked, strict=True)):

@@ -1,9 +1,9 @@
 """What rejection and the committee's choice are worth: the chosen candidate against others of the same teacher.
 
-The base answers chats of DialogSum, several times at random and once greedily. Half of the human summaries teach the
-scorer; on the other half, where a candidate is chosen, it is compared with a random candidate and with the greedy
-answer, by ROUGE-L against the human summary and by groundedness. Intervals are of paired differences, over documents.
-Answers are kept in the workspace, so that a stopped run goes on.
+The base answers chats of DialogSum, greedily and several times at random. The chats are cut in five folds; each is
+judged by a scorer that people's summaries of the other four taught. Where a candidate is chosen, it is compared with a
+random one and with the greedy answer, by ROUGE-L against the human summary and by groundedness. Intervals are of paired
+differences, over documents. Answers are kept in the workspace, so that a stopped run goes on.
 """
 
 import random
@@ -16,7 +16,7 @@ from adapters.evaluation.metrics_summary import rouge
 from adapters.evaluation.statistics import interval, resample, weighted_mean
 from adapters.inference.generator import LocalGenerator
 from adapters.inference.models import load_model, load_tokenizer
-from adapters.inference.types import Answer, Sampling
+from adapters.inference.types import Answer
 from adapters.recipe import Recipe, SynthesisSection
 from adapters.records import Record
 from adapters.synthesis.committee import Candidate, decide
@@ -24,15 +24,16 @@ from adapters.synthesis.drafts import Drafts, Member
 from adapters.synthesis.negatives import Pair
 from adapters.synthesis.prompts import teaching_prompt
 from adapters.synthesis.rules import rejections
-from adapters.synthesis.scorer import train_scorer
+from adapters.synthesis.scorer import Scorer, train_scorer
 from infra.canonical import digest_folder
 from infra.settings import load_settings
 from infra.workspace import Workspace
 from tests.benchmarks.common import Figure, base_folder
 from tests.benchmarks.texts import rows
 
-DOCUMENTS = 200
-_SECTION = SynthesisSection(candidates=6, words=(5, 40), max_new_tokens=50)
+_SECTION = SynthesisSection(candidates=13, words=(5, 40), max_new_tokens=50)
+_FOLDS = 5
+Scores = dict[str, list[list[float]]]
 
 
 def run() -> list[Figure]:
@@ -41,37 +42,43 @@ def run() -> list[Figure]:
         (Record(id=row["id"], use_case="messages", input=row["dialogue"], source="s", license="l"), row["summary"])
         for row in rows("summarization/messages.train.jsonl")
     ]
-    asked, learnt = every[:DOCUMENTS], every[DOCUMENTS:]
-    scorer = train_scorer(
-        [Pair(record.input, summary) for record, summary in learnt],
-        [record.input for record, _ in asked],
-        _SECTION,
-    )
-    sampled, greedy = _answers([record for record, _ in asked])
-    chance = random.Random(0)
-    figures: dict[str, list[list[float]]] = {"chosen": [], "random": [], "greedy": []}
-    for (record, summary), answers, (plain,) in zip(asked, sampled, greedy, strict=True):
-        known = scorer.known(record.input, teaching_prompt(_recipe(), record)[0].system)
-        candidates = []
-        for number, answer in enumerate(answers):
-            reasons = rejections(answer, known.source, _SECTION) | scorer.doubts(answer.text, known)
-            one = Candidate("base", 0, number, answer, answer.text, reasons)
-            one.score, one.groundedness = scorer.score(answer.text, known), scorer.groundedness(answer.text, known)
-            candidates.append(one)
-        decide(candidates, _SECTION.tie)
-        for one in candidates:
-            if one.verdict == "chosen":
-                told = {"chosen": one.answer, "random": chance.choice(answers), "greedy": plain}
-                for name, answer in told.items():
-                    found = [rouge(answer.text, [summary])["rouge_l"], scorer.groundedness(answer.text, known)]
-                    figures[name].append(found)
-    kept = len(figures["chosen"])
-    found = [Figure("documents_with_a_candidate", "share", kept / len(asked))]
+    drafted = _candidates([record for record, _ in every])
+    scores: Scores = {"chosen": [], "random": [], "greedy": []}
+    for fold in range(_FOLDS):
+        others = [pair for number, pair in enumerate(every) if number % _FOLDS != fold]
+        asked = every[fold::_FOLDS]
+        scorer = train_scorer(
+            [Pair(record.input, summary) for record, summary in others],
+            [record.input for record, _ in asked],
+            _SECTION,
+        )
+        for (record, summary), answers in zip(asked, drafted[fold::_FOLDS], strict=True):
+            _compare(scorer, record, summary, answers, scores)
+    found = [Figure("documents_with_a_candidate", "share", len(scores["chosen"]) / len(every))]
     for place, metric in enumerate(("rouge_l", "groundedness")):
-        ours = [one[place] for one in figures["chosen"]]
+        ours = [one[place] for one in scores["chosen"]]
         for rival in ("random", "greedy"):
-            found += paired(f"{metric}_vs_{rival}", ours, [one[place] for one in figures[rival]])
+            found += paired(f"{metric}_vs_{rival}", ours, [one[place] for one in scores[rival]])
     return found
+
+
+def _compare(scorer: Scorer, record: Record, summary: str, answers: Sequence[Answer], scores: Scores) -> None:
+    """Choose, and add ROUGE-L and groundedness of the chosen candidate and of its rivals; none chosen: nothing."""
+    known = scorer.known(record.input, teaching_prompt(_recipe(), record)[0].system)
+    candidates = []
+    for number, answer in enumerate(answers):
+        reasons = rejections(answer, known.source, _SECTION) | scorer.doubts(answer.text, known)
+        one = Candidate("base", 0, number, answer, answer.text, reasons)
+        one.score, one.groundedness = scorer.score(answer.text, known), scorer.groundedness(answer.text, known)
+        candidates.append(one)
+    decide(candidates, _SECTION.tie)
+    chosen = [one.answer for one in candidates if one.verdict == "chosen"]
+    chance = random.Random(record.id)
+    for answer in chosen:
+        told = {"chosen": answer, "random": chance.choice(answers[1:]), "greedy": answers[0]}
+        for name, one_told in told.items():
+            text = one_told.text
+            scores[name].append([rouge(text, [summary])["rouge_l"], scorer.groundedness(text, known)])
 
 
 def paired(name: str, ours: Sequence[float], peer: Sequence[float]) -> list[Figure]:
@@ -94,11 +101,10 @@ def _recipe() -> Recipe:
     return Recipe.model_validate(content | {"synthesis": _SECTION.model_dump()})
 
 
-def _answers(records: Sequence[Record]) -> tuple[list[list[Answer]], list[list[Answer]]]:
-    """Sampled answers and greedy ones to each record."""
+def _candidates(records: Sequence[Record]) -> list[list[Answer]]:
+    """The base's answers to each record, the greedy one first."""
     folder = base_folder()
     home: Path = load_settings().home.expanduser().resolve()
-    drafts = Drafts(Workspace(home).synthesis / "bench")
     opened: list[LocalGenerator] = []
 
     def open_generator() -> LocalGenerator:
@@ -108,9 +114,4 @@ def _answers(records: Sequence[Record]) -> tuple[list[list[Answer]], list[list[A
 
     member = Member("base", digest_folder(folder), open_generator)
     prompts = [(record, teaching_prompt(_recipe(), record)[0]) for record in records]
-    section = _SECTION
-    sampling = Sampling(section.max_new_tokens, section.temperature, section.top_p, section.candidates, section.seed)
-    return (
-        drafts.answers(member, prompts, sampling, "best of k: sampled"),
-        drafts.answers(member, prompts, Sampling(section.max_new_tokens), "best of k: greedy"),
-    )
+    return Drafts(Workspace(home).synthesis / "bench").candidates(member, prompts, _SECTION, "best of k")
