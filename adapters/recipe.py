@@ -26,6 +26,7 @@ FIGURES: dict[Metric, tuple[str, ...]] = {
     "macro_f1": ("macro_f1", "accuracy", "error_cost", "brier", "calibration_error", "empty"),
 }
 MEASURED = ("adapter_mb", "seconds_ratio")
+VERDICT_FIGURES = ("win_rate", "good", "poor")
 # The files that each suite needs.
 SUITE_FILES: dict[str, tuple[str, ...]] = {
     "safety": ("adversarial", "overrefusal"),
@@ -243,6 +244,19 @@ class SuiteRule(Section):
     items: int = Field(default=100, gt=0)
 
 
+class VerdictsSection(Section):
+    """Whose verdicts on a candidate's answers are measured, for gates to be held against."""
+
+    model: bool = Field(default=False, description="the model that settings name compares the candidate with the base")
+    items: int = Field(default=20, gt=0, description="of each use case, for the model")
+    people: str | None = Field(default=None, description="JSONL of people's verdicts; relative to the feature's folder")
+
+    def figures(self) -> set[str]:
+        """The names of what is measured."""
+        who = [name for name, asked in (("model", self.model), ("people", self.people)) if asked]
+        return {f"verdicts.{name}.{figure}" for name in who for figure in VERDICT_FIGURES}
+
+
 class EvaluationSection(Section):
     """How a candidate is tested on the held-out records.
 
@@ -255,6 +269,7 @@ class EvaluationSection(Section):
         default={}, description="of a classifier's errors: true label → label taken for it → cost; 1 where unsaid"
     )
     suites: dict[str, SuiteRule] = {}
+    verdicts: VerdictsSection = Field(default_factory=VerdictsSection)
     gates: dict[str, GateRule] = {}
 
     @model_validator(mode="before")
@@ -286,7 +301,7 @@ class EvaluationSection(Section):
 
     @model_validator(mode="after")
     def _gates_name_figures(self) -> "EvaluationSection":
-        known = {"score", *FIGURES[self.metric], *MEASURED}
+        known = {"score", *FIGURES[self.metric], *MEASURED, *self.verdicts.figures()}
         named = {rule.metric for rule in self.gates.values() if rule.metric.split(".")[0] not in self.suites}
         unknown = sorted(named - known)
         if unknown:

@@ -214,9 +214,25 @@ class Factory:
                     raise FactoryError(f"{where}: {path}: no such file")
         return found
 
+    def verdicts_file(self, name: str) -> Path | None:
+        """The file of people's verdicts that a feature's recipe names, if it names one.
+
+        Raises:
+            FactoryError: it is not there.
+        """
+        feature = self.feature(name)
+        named = feature.recipe.evaluation.verdicts.people
+        path = feature.folder / named if named else None
+        if path is not None and not path.is_file():
+            raise FactoryError(f"{feature.folder / 'recipe.yaml'}: evaluation.verdicts.people: {path}: no such file")
+        return path
+
     def _suite_digests(self, name: str) -> dict[str, str]:
+        """Of the files that a feature's tests read beside its records."""
         files = self.suite_files(name)
-        return {f"{suite}.{kind}": digest_file(path) for suite, own in files.items() for kind, path in own.items()}
+        digests = {f"{suite}.{kind}": digest_file(path) for suite, own in files.items() for kind, path in own.items()}
+        people = self.verdicts_file(name)
+        return digests | ({"verdicts.people": digest_file(people)} if people else {})
 
     # -- base releases -------------------------------------------------------------------------------------------------
 

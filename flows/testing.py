@@ -8,6 +8,7 @@ from adapters.device.package import verify_package
 from adapters.evaluation.suites.run import compared
 from flows.factory import Factory
 from flows.job import Job, System
+from flows.judging import verdict_figures
 from infra.store import Built, Stage
 from registry import decisions
 
@@ -50,6 +51,7 @@ def evaluate(
     answers = {name: build(job.answers(system, data)) for name, system in systems.items()}
     folders = {name: (built.key, built.path) for name, built in answers.items()}
     measured = {"adapter_mb": metadata.megabytes, **_measured(factory, job, candidate, data, build)}
+    measured |= verdict_figures(factory, job, candidate, folders, data, build)
     return build(job.evaluation(folders, measured, data, reports))
 
 

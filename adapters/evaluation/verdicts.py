@@ -6,7 +6,7 @@ JSONL, one verdict a row, whoever gives it:
     {"item": "email-0004", "judge": "ana", "system": "candidate", "grades": {"composition": "good", …}}
 
 The first compares two systems (`winner` is one of them, or "tie"), the second grades one in five dimensions. An answer
-is good if all its grades are, poor if any is, else fair.
+is good if all its grades are, poor if any is, else fair. `"version": 3` may say which version the candidate is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,6 +21,7 @@ from infra.errors import FactoryError
 Grade = Literal["good", "fair", "poor"]
 DIMENSIONS = ("composition", "comprehensiveness", "groundedness", "instructions", "harmlessness")
 TIE = "tie"
+_CANDIDATE = "candidate"
 
 
 class _Verdict(BaseModel):
@@ -28,6 +29,7 @@ class _Verdict(BaseModel):
 
     item: str = Field(min_length=1)
     judge: str = Field(min_length=1)
+    version: int | None = None
 
 
 class Preference(_Verdict):
@@ -89,7 +91,7 @@ def read_verdicts(path: Path) -> list[Verdict]:
 
 def write_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
     """Write verdicts as JSONL."""
-    path.write_text("".join(verdict.model_dump_json() + "\n" for verdict in verdicts), "utf-8")
+    path.write_text("".join(verdict.model_dump_json(exclude_none=True) + "\n" for verdict in verdicts), "utf-8")
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
@@ -111,6 +113,20 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
             found[f"{system}.good"] = given.count("good") / len(given)
             found[f"{system}.poor"] = given.count("poor") / len(given)
     return figures
+
+
+def candidate_figures(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """`win_rate` of the candidate over all pairs (a tie is half), shares of `good` and `poor` answers over all grades.
+
+    Where nobody compared, or graded, they are the worst that they could be: a gate on them then fails.
+    """
+    pairs = [one.winner for one in verdicts if isinstance(one, Preference) and _CANDIDATE in (one.one, one.other)]
+    grades = [one.overall for one in verdicts if isinstance(one, Grades) and one.system == _CANDIDATE]
+    return {
+        "win_rate": (pairs.count(_CANDIDATE) + pairs.count(TIE) / 2) / len(pairs) if pairs else 0.0,
+        "good": grades.count("good") / len(grades) if grades else 0.0,
+        "poor": grades.count("poor") / len(grades) if grades else 1.0,
+    }
 
 
 def agreement(verdicts: Sequence[Verdict]) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""`factory judge`: verdicts of a model, and of people, on a version's answers; nothing is decided by it."""
+"""`factory judge`: verdicts of a model, and of people, on a version's answers; nothing is decided by the command."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,6 @@ import typer
 from flows.cli.output import AsJson, Home, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from adapters.evaluation.judges import Judge
     from adapters.evaluation.verdicts import Verdict
     from flows.factory import Factory
 
@@ -81,42 +80,17 @@ def _asked(
     factory: "Factory", feature: str, version: int | None, grade: bool, items: int
 ) -> "tuple[list[Verdict], int]":
     """Verdicts of the settings' judge on a version and the base, and how many could not be read."""
-    from adapters.evaluation.answers import ANSWERS, read_answers
-    from adapters.evaluation.items import read_items, use_cases_of
     from flows.job import System
+    from flows.judging import ask_model
     from flows.testing import baseline
 
     chosen = factory.production_package(feature)[0] if version is None else factory.catalog.version(feature, version)
     job = factory.job_on(feature, chosen.base_release)
     build = factory.workspace.store.build
     data = build(job.data()).path
-    candidate = System(job.release, factory.catalog.package_folder(chosen), chosen.package)
-    tested = read_items(job.recipe, data / "held_out.jsonl")
-    kept = {item.id for name in use_cases_of(tested) for item in [i for i in tested if i.use_case == name][:items]}
-    asked = [item for item in tested if item.id in kept]
-    answers = {
-        name: [answer.text for answer in read_answers(build(job.answers(system, data)).path / ANSWERS, asked)]
-        for name, system in (("candidate", candidate), ("baseline", baseline(job)))
+    systems = {
+        "candidate": System(job.release, factory.catalog.package_folder(chosen), chosen.package),
+        "baseline": baseline(job),
     }
-    own = _judge(factory)
-    preferences, unread = own.prefer(job.recipe, asked, answers, "candidate", "baseline")
-    found: list[Verdict] = list(preferences)
-    if grade:
-        grades, more = own.grade(job.recipe, asked, answers["candidate"], "candidate")
-        found, unread = [*found, *grades], unread + more
-    return found, unread
-
-
-def _judge(factory: "Factory") -> "Judge":
-    from adapters.evaluation.judges import Judge
-    from adapters.inference.endpoint import EndpointGenerator
-    from infra.canonical import digest
-    from infra.workspace import in_use
-
-    settings = factory.settings
-    book = in_use(factory.workspace.books / digest(["judge", settings.judge_url, settings.judge_model]))
-    return Judge(
-        settings.judge_model or "model",
-        lambda: EndpointGenerator(settings.judge_url, settings.judge_model, settings.judge_api_key or None),
-        book,
-    )
+    answers = {name: build(job.answers(system, data)).path for name, system in systems.items()}
+    return ask_model(factory, job, answers, data, items, grade)

@@ -19,6 +19,7 @@ from adapters.evaluation.verdicts import (
     Grades,
     Preference,
     agreement,
+    candidate_figures,
     kappa,
     read_verdicts,
     summary,
@@ -165,3 +166,22 @@ def test_rows_that_are_no_verdicts_are_told(tmp_path: Path, row: object) -> None
     (tmp_path / "v.jsonl").write_text("\n" + json.dumps(row) + "\n")
     with pytest.raises(FactoryError, match=r"v\.jsonl:2: no verdict: "):
         read_verdicts(tmp_path / "v.jsonl")
+
+
+def test_figures_for_gates() -> None:
+    """The candidate's side of every pair, whichever place it has; the worst where nobody spoke."""
+    grades = dict.fromkeys(DIMENSIONS, "good")
+    said = [
+        Preference(item="a", judge="ana", one="candidate", other="baseline", winner="candidate"),
+        Preference(item="a", judge="ben", one="baseline", other="candidate", winner="baseline"),
+        Preference(item="b", judge="ana", one="baseline", other="candidate", winner="candidate"),
+        Preference(item="c", judge="ana", one="candidate", other="production", winner=TIE),
+        Preference(item="d", judge="ana", one="baseline", other="production", winner=TIE),
+        Grades.model_validate({"item": "a", "judge": "ana", "system": "candidate", "grades": grades}),
+        Grades.model_validate(
+            {"item": "b", "judge": "ana", "system": "candidate", "grades": grades | {"composition": "poor"}}
+        ),
+        Grades.model_validate({"item": "a", "judge": "ana", "system": "baseline", "grades": grades}),
+    ]
+    assert candidate_figures(said) == {"win_rate": 2.5 / 4, "good": 0.5, "poor": 0.5}
+    assert candidate_figures([]) == {"win_rate": 0.0, "good": 0.0, "poor": 1.0}

@@ -39,7 +39,7 @@ def run() -> list[Figure]:
 
 def figures(name: str, report: GateReport) -> list[Figure]:
     """1 for a candidate that passed, and what each gate that it failed measured."""
-    failed = [Figure(f"{name}.{gate.name}", "failed", gate.value) for gate in report.failed]
+    failed = [Figure(f"{name}.{gate.name}", "failed", gate.figure) for gate in report.failed]
     return [Figure(f"{name}_passed", "of 1", float(report.passed)), *failed]
 
 

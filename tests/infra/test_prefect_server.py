@@ -1,8 +1,11 @@
 """Prefect's server of one command: started only if none is set, and never left without a word (the rest: test_line)."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra.errors import Unavailable
@@ -27,6 +30,25 @@ def test_a_server_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytes
         done.append("block")
     assert done == ["prepared"]
     assert "nonsense" in log.read_text()
+
+
+def test_what_a_killed_command_left_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without parents that serves this home; one that serves another is nobody's business here."""
+    start = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid)"
+    left = {}
+    for home in (tmp_path, tmp_path / "another"):
+        own = {**os.environ, "FACTORY_SERVER_OF_COMMAND": str(home)}
+        done = subprocess.run([sys.executable, "-c", start], env=own, capture_output=True, text=True, check=True)
+        left[home] = psutil.Process(int(done.stdout))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "nonsense://")
+    try:
+        with pytest.raises(Unavailable), prefect_api(tmp_path, lambda: None):
+            pass
+        assert not left[tmp_path].is_running() or left[tmp_path].status() == psutil.STATUS_ZOMBIE
+        assert left[tmp_path / "another"].is_running()
+    finally:
+        left[tmp_path / "another"].kill()
 
 
 def test_where_a_server_is_set_none_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
