@@ -34,21 +34,22 @@ def test_a_server_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytes
 
 def test_what_a_killed_command_left_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process without parents that serves this home; one that serves another is nobody's business here."""
-    start = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid)"
-    left = {}
-    for home in (tmp_path, tmp_path / "another"):
-        own = {**os.environ, "FACTORY_SERVER_OF_COMMAND": str(home)}
-        done = subprocess.run([sys.executable, "-c", start], env=own, capture_output=True, text=True, check=True)
-        left[home] = psutil.Process(int(done.stdout))
+    start = "import subprocess; print(subprocess.Popen(['cat'], stdout=subprocess.DEVNULL).pid)"
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "nonsense://")
-    try:
+    reading, writing = os.pipe()
+    # The processes live as long as the pipe is open, however slow or suspended the machine is.
+    with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb"):
+        left = {}
+        for home in (tmp_path, tmp_path / "another"):
+            own = {**os.environ, "FACTORY_SERVER_OF_COMMAND": str(home)}
+            command = [sys.executable, "-c", start]
+            done = subprocess.run(command, env=own, stdin=stdin, stdout=subprocess.PIPE, text=True, check=True)
+            left[home] = psutil.Process(int(done.stdout))
         with pytest.raises(Unavailable), prefect_api(tmp_path, lambda: None):
             pass
         assert not left[tmp_path].is_running() or left[tmp_path].status() == psutil.STATUS_ZOMBIE
         assert left[tmp_path / "another"].is_running()
-    finally:
-        left[tmp_path / "another"].kill()
 
 
 def test_where_a_server_is_set_none_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
