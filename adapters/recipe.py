@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.canonical import digest
+from infra.compute import Precision
 from infra.errors import FactoryError
 
 Profile = Literal["quick", "full"]
@@ -183,7 +184,7 @@ class TrainingSection(Section):
     start: Literal["recovery", "scratch"] | Annotated[int, Field(gt=0)] = Field(
         default="recovery", description="the recovery adapter, a new LoRA, or the number of a version of the feature"
     )
-    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of the base; the LoRA's masters are fp32")
+    precision: Precision = Field(default="auto", description="of the base; the LoRA's masters are fp32")
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     learning_rate: float = Field(default=5e-4, gt=0)
     warmup_share: float = Field(default=0.05, ge=0, lt=1)

@@ -26,7 +26,7 @@ def explore_base(home: str | None, profile: str | None, source: str | None) -> d
     base = fetch(factory, source)
     folder = factory.workspace.base_folder(base.digest)
     stages = exploration_stages(
-        folder, base.digest, factory.release_recipe, factory.workspace.store, factory.settings.device
+        folder, base.digest, factory.release_recipe, factory.workspace.store, factory.settings.compute
     )
     built = [watch.build(stage) for stage in stages][-1]
     return record(factory, built, base.digest)

@@ -318,7 +318,7 @@ class Factory:
             refused,
             lineage,
             self.release(key),
-            settings.device,
+            settings.compute,
             settings.teacher_api_keys,
             self._teachers(feature),
             self.workspace.books,

@@ -17,6 +17,7 @@ from adapters.recipe import Recipe
 from adapters.records import Quarantined, Record, digest_records, read_records
 from adapters.synthesis.audit import TABLES
 from infra.canonical import canonical_json, digest, digest_file
+from infra.compute import Compute
 from infra.errors import CheckFailed
 from infra.store import Stage
 from infra.workspace import in_use
@@ -70,7 +71,7 @@ class Job:
     refused: Sequence[Quarantined]
     lineage: Lineage
     release: Release
-    device: str
+    compute: Compute
     teacher_api_keys: Mapping[str, str]
     teachers: Mapping[str, System]
     books: Path
@@ -127,7 +128,9 @@ class Job:
 
             examples = read_examples(self.recipe, files)
             release, section = self.release, self.recipe.training
-            place = (output, scratch, self.device, self.earlier)
+            if section.precision == "auto":
+                section = section.model_copy(update={"precision": self.compute.precision})
+            place = (output, scratch, self.compute.device, self.earlier)
             with follow(stage.key) as on_step:
                 train_on_devices(release.folder, examples, section, release.base_digest, *place, on_step)
             ids = sorted({record.id for file in files for record in read_records(file)[0]})
@@ -169,7 +172,7 @@ class Job:
             from adapters.evaluation.answers import write_answers
 
             write_answers(
-                lambda: open_generator(system, self.device), self.recipe, data / "held_out.jsonl", book, output
+                lambda: open_generator(system, self.compute), self.recipe, data / "held_out.jsonl", book, output
             )
 
         answering, book = self._book(system)
@@ -194,9 +197,9 @@ class Job:
             from adapters.evaluation.suites.run import write_answered_suite, write_perplexity
 
             if suite.ask is None:
-                write_perplexity(files, *open_model(system, self.device), items, output)
+                write_perplexity(files, *open_model(system, self.compute), items, output)
             else:
-                opened = partial(open_generator, system, self.device)
+                opened = partial(open_generator, system, self.compute)
                 write_answered_suite(name, files, self.recipe.data, items, opened, book, output)
 
         answering, book = self._book(system)
@@ -224,7 +227,7 @@ class Job:
             asked = questions(self.recipe, read_items(self.recipe, data / "held_out.jsonl"))
             tokenizer = load_tokenizer(adapter.release.folder)
             prompts = [chat_ids(tokenizer, question.prompt) for question in asked]
-            figures = measure_speed(adapter.release.folder, adapter.adapter, prompts, self.device)
+            figures = measure_speed(adapter.release.folder, adapter.adapter, prompts, self.compute)
             (output / "speed.json").write_bytes(canonical_json(figures))
 
         answering, _ = self._book(adapter)
@@ -279,7 +282,7 @@ class Job:
                 members.append(Member(name, identity, partial(self._endpoint, name, teacher)))
             else:
                 system = self.teachers.get(name, System(self.release, None, self.release.base_digest))
-                members.append(Member(name, system.identity, partial(open_generator, system, self.device)))
+                members.append(Member(name, system.identity, partial(open_generator, system, self.compute)))
         return members
 
     def _endpoint(self, name: str, teacher: "Teacher") -> "TextGenerator":
@@ -289,15 +292,15 @@ class Job:
         return EndpointGenerator(teacher.url, teacher.model, key, teacher.at_once, teacher.requests_per_minute)
 
 
-def open_generator(system: System, device: str) -> "TextGenerator":
-    """The system as a text generator, in bf16."""
+def open_generator(system: System, compute: Compute) -> "TextGenerator":
+    """The system as a text generator."""
     from adapters.inference.generator import LocalGenerator
 
-    return LocalGenerator(*open_model(system, device))
+    return LocalGenerator(*open_model(system, compute))
 
 
-def open_model(system: System, device: str) -> tuple[Any, Any]:
-    """The system's model, its adapter merged, in bf16; and its tokenizer."""
+def open_model(system: System, compute: Compute) -> tuple[Any, Any]:
+    """The system's model, its adapter merged; and its tokenizer."""
     import torch
 
     from adapters.inference.models import load_model, load_tokenizer
@@ -306,6 +309,6 @@ def open_model(system: System, device: str) -> tuple[Any, Any]:
 
     release = system.release
     if system.adapter is None:
-        return load_model(release.base_folder, torch.bfloat16, device), load_tokenizer(release.base_folder)
-    model = merge_adapter(load_release(release.folder, torch.float32, device), system.adapter)
-    return model.to(torch.bfloat16), load_tokenizer(release.folder)
+        return load_model(release.base_folder, compute.dtype, compute.device), load_tokenizer(release.base_folder)
+    model = merge_adapter(load_release(release.folder, torch.float32, compute.device), system.adapter)
+    return model.to(compute.dtype), load_tokenizer(release.folder)

@@ -44,7 +44,7 @@ def _release(factory: Factory, source: str | None) -> Outcome:
     base = fetch(factory, source)
     recipe = factory.release_recipe
     folder = factory.workspace.base_folder(base.digest)
-    stages = release_stages(folder, base.digest, recipe, factory.workspace.store, factory.settings.device)
+    stages = release_stages(folder, base.digest, recipe, factory.workspace.store, factory.settings.compute)
     built = [watch.build(stage) for stage in stages][-1]
     manifest = read_manifest(built.path)
     report = GateReport.from_json((built.path / "gates.json").read_text("utf-8"))

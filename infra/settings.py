@@ -17,6 +17,7 @@ from pydantic_settings import (
 from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
 
+from infra.compute import Compute, Precision
 from infra.errors import FactoryError
 
 CONFIG_FILE = Path("factory.toml")
@@ -35,6 +36,7 @@ class Settings(BaseSettings):
     release_recipe: Path | None = Field(default=None, description="a base release recipe instead of the shipped one")
     bits_per_weight: float | None = Field(default=None, description="target of base releases instead of the recipe's")
     device: str = Field(default="cpu", description="what torch runs on: cpu, cuda, cuda:1")
+    precision: Precision = Field(default="auto", description="of models: bf16, fp32, or what the device is fast in")
     mlflow_uri: str = Field(default="", description="MLflow server, or database; default: SQLite in the workspace")
     artifacts: str = Field(
         default="", description="folder or s3://bucket/prefix of MLflow's files; default: in the workspace"
@@ -61,6 +63,11 @@ class Settings(BaseSettings):
     judge_url: str = Field(default="", description="OpenAI-compatible endpoint of a model that judges answers")
     judge_model: str = Field(default="", description="the judge's model")
     judge_api_key: str = Field(default="", repr=False, description="key for the judge's endpoint")
+
+    @property
+    def compute(self) -> Compute:
+        """What models run on."""
+        return Compute(self.device, self.precision)
 
     @classmethod
     def settings_customise_sources(

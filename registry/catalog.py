@@ -160,7 +160,7 @@ class Catalog:
             "base_release": f"models:/{RELEASES}/{release.version}",
             "package": metadata.digest,
             "device": "cpu",
-            "dtype": "bfloat16",
+            "precision": "auto",
         }
         with tempfile.TemporaryDirectory() as scratch:
             model = _save_model(package, config, Path(scratch))

@@ -34,6 +34,7 @@ class _Answers:
         from adapters.palettization.release import load_release
         from adapters.training.lora import merge_adapter
         from infra.canonical import digest_folder
+        from infra.compute import Compute
         from infra.errors import FactoryError
 
         config = context.model_config
@@ -51,7 +52,8 @@ class _Answers:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = merge_adapter(load_release(release, torch.float32, config["device"]), package)
-        self._generator = LocalGenerator(model.to(getattr(torch, config["dtype"])), load_tokenizer(release))
+        dtype = Compute(config["device"], config["precision"]).dtype
+        self._generator = LocalGenerator(model.to(dtype), load_tokenizer(release))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Answers, in order, for texts (of the first use case) or for rows with `input` and maybe `use_case`.

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from infra.compute import Compute
 from infra.errors import FactoryError
 
 _ROUNDS = 5
 _PROMPTS = 6
 
 
-def measure_speed(release: Path, adapter: Path, prompts: Sequence[Sequence[int]], device: str) -> dict[str, float]:
-    """Figures `seconds_per_100_tokens`, `base_seconds_per_100_tokens` and their ratio `seconds_ratio`, in bf16.
+def measure_speed(release: Path, adapter: Path, prompts: Sequence[Sequence[int]], compute: Compute) -> dict[str, float]:
+    """Figures `seconds_per_100_tokens`, `base_seconds_per_100_tokens` and their ratio `seconds_ratio`.
 
     `prompts` are token ids; the first six are run.
 
@@ -30,16 +31,16 @@ def measure_speed(release: Path, adapter: Path, prompts: Sequence[Sequence[int]]
 
     if not prompts:
         raise FactoryError("no prompt to measure the adapter's speed with; add held-out records")
-    plain = load_release(release, torch.bfloat16, device)
-    adapted = load_adapter(load_release(release, torch.bfloat16, device), adapter)
-    rows = [torch.tensor([list(ids)], device=device) for ids in prompts[:_PROMPTS]]
+    plain = load_release(release, compute.dtype, compute.device)
+    adapted = load_adapter(load_release(release, compute.dtype, compute.device), adapter)
+    rows = [torch.tensor([list(ids)], device=compute.device) for ids in prompts[:_PROMPTS]]
     tokens = sum(row.shape[1] for row in rows)
 
     def seconds(model: object) -> float:
         started = time.perf_counter()
         for row in rows:
             model(row, use_cache=False)  # type: ignore[operator]
-        if device.startswith("cuda"):
+        if compute.device.startswith("cuda"):
             torch.cuda.synchronize()
         return time.perf_counter() - started
 

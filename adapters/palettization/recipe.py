@@ -15,7 +15,7 @@ class CalibrationSection(Section):
     """The text that a release is fitted to: a frozen file, and what the base itself writes to frozen prompts."""
 
     text: FrozenText
-    prompts: TextFile = "prompts-1.txt"
+    prompts: TextFile = "prompts-2.txt"
     sampled_tokens: int = Field(default=0, ge=0, description="of the base's own text, prompts included")
     seed: int = 0
 

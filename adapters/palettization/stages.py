@@ -12,7 +12,10 @@ from adapters.code import code_digest
 from adapters.palettization.assemble import AIMODEL, assemble_release
 from adapters.palettization.recipe import ReleaseRecipe
 from infra.canonical import digest
+from infra.compute import Compute
 from infra.store import Stage, Store
+
+_CPU = Compute()
 
 
 def release_lineage(base_digest: str, recipe: ReleaseRecipe) -> dict[str, str]:
@@ -30,7 +33,7 @@ def _lineage(base_digest: str, stages: Sequence[Stage]) -> dict[str, str]:
 
 
 def release_stages(
-    base: Path, base_digest: str, recipe: ReleaseRecipe, store: Store, device: str = "cpu"
+    base: Path, base_digest: str, recipe: ReleaseRecipe, store: Store, compute: Compute = _CPU
 ) -> list[Stage]:
     """All stages in the order in which `store` must build them; the last one's output is the release folder.
 
@@ -43,11 +46,9 @@ def release_stages(
         return store.entry(stage.name, stage.key) / "output"
 
     def build_calibration(output: Path, scratch: Path) -> None:
-        import torch
-
         from adapters.palettization.calibration import write_calibration
 
-        write_calibration(base, recipe.calibration, output, torch.bfloat16, device)
+        write_calibration(base, recipe.calibration, output, compute.dtype, compute.device)
 
     calibration = Stage(
         "calibration",
@@ -56,11 +57,9 @@ def release_stages(
     )
 
     def build_sensitivities(output: Path, scratch: Path) -> None:
-        import torch
-
         from adapters.palettization.sensitivities import write_sensitivities
 
-        write_sensitivities(base, output_of(calibration), recipe.sensitivities, output, torch.bfloat16, device)
+        write_sensitivities(base, output_of(calibration), recipe.sensitivities, output, compute.dtype, compute.device)
 
     sensitivities = Stage(
         "sensitivities",
@@ -77,7 +76,7 @@ def release_stages(
     def build_options(output: Path, scratch: Path) -> None:
         from adapters.palettization.formats import write_options
 
-        write_options(base, output_of(calibration), output_of(sensitivities), section, output, device)
+        write_options(base, output_of(calibration), output_of(sensitivities), section, output, compute.device)
 
     options = Stage(
         "options",
@@ -94,7 +93,7 @@ def release_stages(
         from adapters.palettization.palettize import write_palettized
 
         before, costs = (output_of(calibration), output_of(sensitivities)), output_of(chosen) if chosen else None
-        write_palettized(base, *before, section, output, device, costs)
+        write_palettized(base, *before, section, output, compute.device, costs)
 
     palettized = Stage(
         "palettized",
@@ -107,12 +106,10 @@ def release_stages(
     )
 
     def build_tuned(output: Path, scratch: Path) -> None:
-        import torch
-
         from adapters.palettization.tuning import tune_tables
 
         before = output_of(palettized)
-        tune_tables(base, before, output_of(calibration), recipe.tuning, output, scratch, torch.bfloat16, device)
+        tune_tables(base, before, output_of(calibration), recipe.tuning, output, scratch, compute.dtype, compute.device)
 
     tuned = Stage(
         "tuned",
@@ -126,12 +123,10 @@ def release_stages(
     weights = tuned if recipe.tuning.steps else palettized
 
     def build_recovery(output: Path, scratch: Path) -> None:
-        import torch
-
         from adapters.palettization.recovery import train_recovery
 
         folders = base, output_of(weights), output_of(calibration)
-        train_recovery(*folders, base_digest, recipe.recovery, output, scratch, torch.bfloat16, device)
+        train_recovery(*folders, base_digest, recipe.recovery, output, scratch, compute.dtype, compute.device)
 
     recovery = Stage(
         "recovery",
@@ -162,7 +157,7 @@ def release_stages(
         from adapters.palettization.evidence import write_evidence
 
         asset = output_of(aimodel) / AIMODEL
-        write_evidence(base, output_of(weights), output_of(recovery), asset, recipe, output, device)
+        write_evidence(base, output_of(weights), output_of(recovery), asset, recipe, output, compute.device)
 
     evidence = Stage(
         "evidence",
@@ -198,18 +193,18 @@ def release_stages(
 
 
 def exploration_stages(
-    base: Path, base_digest: str, recipe: ReleaseRecipe, store: Store, device: str = "cpu"
+    base: Path, base_digest: str, recipe: ReleaseRecipe, store: Store, compute: Compute = _CPU
 ) -> list[Stage]:
     """The stages of a trade-off, arguments as for `release_stages`; the last one's output holds `tradeoff.json`."""
     section = recipe.palettization if recipe.palettization.bits_per_weight else recipe.with_target(4.0).palettization
     apart = recipe.model_copy(update={"palettization": section.model_copy(update={"compensate": False})})
-    *before, options = release_stages(base, base_digest, apart, store, device)[:3]
+    *before, options = release_stages(base, base_digest, apart, store, compute)[:3]
 
     def build_tradeoff(output: Path, scratch: Path) -> None:
         from adapters.palettization.tradeoff import write_tradeoff
 
         sensitivities, found = (store.entry(stage.name, stage.key) / "output" for stage in (before[-1], options))
-        write_tradeoff(base, sensitivities, found, recipe.gates.text, output, device)
+        write_tradeoff(base, sensitivities, found, recipe.gates.text, output, compute.device)
 
     tradeoff = Stage(
         "tradeoff",

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from adapters.inference.models import load_tokenizer
 from adapters.palettization.release import load_release
 from adapters.recipe import TrainingSection
@@ -16,6 +14,7 @@ from adapters.training.distributed import is_first, processes, shard_base
 from adapters.training.loop import StepLog, train
 from adapters.training.lora import continue_adapter, new_adapter, save_adapter
 from adapters.training.losses import completion_cross_entropy
+from infra.compute import Compute
 
 ADAPTER = "adapter"
 REPORT = "training.json"
@@ -51,7 +50,7 @@ def train_adapter(
         learnt, section.batch_tokens, section.epochs, section.seed, section.packing, section.token_budget
     )
     held_out = make_batches(judged, section.batch_tokens, packed=section.packing) if judged else []
-    dtype = torch.bfloat16 if section.precision == "bf16" else torch.float32
+    dtype = Compute(device, section.precision).dtype
     sharded = section.sharded and processes() > 1
     base = load_release(release_folder, dtype, "cpu" if sharded else device)
     lora = (section.rank, section.alpha, section.dropout, section.seed, section.target_modules)

@@ -41,7 +41,7 @@ def generate(
     if chosen not in facts.use_cases:
         raise FactoryError(f"{feature} {version.version} was made without use case {chosen!r}; run `factory run`")
     release = factory.release(version.base_release)
-    generator = open_generator(System(release, package, version.package), factory.settings.device)
+    generator = open_generator(System(release, package, version.package), factory.settings.compute)
     prompt = Prompt(facts.system, facts.use_cases[chosen].prompt.replace("{input}", text))
     answer = generator.generate([prompt], Sampling(facts.use_cases[chosen].max_new_tokens))[0][0].text.strip()
     if json:

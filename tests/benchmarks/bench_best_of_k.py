@@ -10,8 +10,6 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from adapters.evaluation.metrics_summary import rouge
 from adapters.evaluation.statistics import interval, resample, weighted_mean
 from adapters.inference.generator import LocalGenerator
@@ -26,6 +24,7 @@ from adapters.synthesis.prompts import teaching_prompt
 from adapters.synthesis.rules import rejections
 from adapters.synthesis.scorer import Scorer, train_scorer
 from infra.canonical import digest_folder
+from infra.compute import Compute
 from infra.settings import load_settings
 from infra.workspace import Workspace
 from tests.benchmarks.common import Figure, base_folder
@@ -109,7 +108,7 @@ def _candidates(records: Sequence[Record]) -> list[list[Answer]]:
 
     def open_generator() -> LocalGenerator:
         if not opened:
-            opened.append(LocalGenerator(load_model(folder, torch.bfloat16), load_tokenizer(folder)))
+            opened.append(LocalGenerator(load_model(folder, Compute().dtype), load_tokenizer(folder)))
         return opened[0]
 
     member = Member("base", digest_folder(folder), open_generator)

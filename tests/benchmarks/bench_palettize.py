@@ -16,6 +16,7 @@ from adapters.palettization.codebooks import Palettized, palettize
 from adapters.palettization.layers import linear_names
 from adapters.palettization.recipe import load_release_recipe
 from adapters.palettization.sensitivities import fisher_diagonal
+from infra.compute import Compute
 from tests.benchmarks.common import Figure, against, base_folder
 from tests.benchmarks.peers import CoreaiOpt
 
@@ -29,7 +30,7 @@ def run() -> list[Figure]:
     model = load_model(folder, torch.float32)
     weights = {name: model.get_submodule(name).weight for name in linear_names(model.config.num_hidden_layers)}
     windows = load_release_recipe().calibration.text.windows(load_tokenizer(folder))
-    sensitivities = fisher_diagonal(load_model(folder, torch.bfloat16), windows, seed=0)
+    sensitivities = fisher_diagonal(load_model(folder, Compute().dtype), windows, seed=0)
 
     def error(dense: Iterable[Tensor]) -> float:
         triples = zip(dense, weights.values(), sensitivities.values(), strict=True)

@@ -53,14 +53,14 @@ class Curve:
         self.store = Workspace(settings.home.expanduser().resolve()).store
         self.folder = base_folder()
         self.digest = digest_folder(self.folder)
-        self.device = settings.device
+        self.compute = settings.compute
         self.texts = quality_texts(load_tokenizer(self.folder), TOKENS)
         self.recipe = load_release_recipe("full")
 
     @cached_property
     def full(self) -> Any:
         """The full-precision model."""
-        return load_model(self.folder, torch.float32, self.device)
+        return load_model(self.folder, torch.float32, self.compute.device)
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ class Curve:
         """A point with one format for every layer, whose weights `dense` returns."""
 
         def make() -> Measurable:
-            model = load_model(self.folder, torch.float32, self.device)
+            model = load_model(self.folder, torch.float32, self.compute.device)
             values, scales = quantize_rows(model.get_input_embeddings().weight)
             with torch.no_grad():
                 model.get_input_embeddings().weight.copy_(dequantize_rows(values, scales))
@@ -120,7 +120,7 @@ class Curve:
         def make() -> Measurable:
             folder = self._built(weights, sections)
             palettized = read_palettized(folder)
-            model = load_release(folder, torch.float32, self.device)
+            model = load_release(folder, torch.float32, self.compute.device)
             if last == "recovery":
                 model = load_adapter(model, self._built(last, sections))
             size = sum(t.numel() * t.element_size() for t in palettized.tensors().values())
@@ -145,7 +145,7 @@ class Curve:
         for name, section in sections.items():
             recipe[name] |= section
         made = type(self.recipe).model_validate(recipe)
-        return release_stages(self.folder, self.digest, made, self.store, self.device)
+        return release_stages(self.folder, self.digest, made, self.store, self.compute)
 
     def _built(self, last: str, sections: Mapping[str, Mapping[str, object]]) -> Path:
         """The output of a release's stage, with all stages before it built."""

@@ -14,26 +14,26 @@ STEPS = ("sensitivities", "palettize")
 MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
-import torch
 from adapters.palettization.calibration import write_calibration
 from adapters.palettization.palettize import write_palettized
 from adapters.palettization.formats import write_options
 from adapters.palettization.recipe import load_release_recipe
 from adapters.palettization.sensitivities import write_sensitivities
+from infra.compute import Compute
 
 recipe = load_release_recipe("full")
 base, folder, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if step == "sensitivities":
     text = recipe.calibration.text.model_copy(update={"tokens": recipe.palettization.tokens})
     calibration = recipe.calibration.model_copy(update={"sampled_tokens": 0, "text": text})
-    write_calibration(base, calibration, folder, torch.bfloat16, "cpu")
+    write_calibration(base, calibration, folder, Compute().dtype, "cpu")
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 before, started = peak(), time.perf_counter()
 if step == "sensitivities":
-    write_sensitivities(base, folder, recipe.sensitivities, folder, torch.bfloat16, "cpu")
+    write_sensitivities(base, folder, recipe.sensitivities, folder, Compute().dtype, "cpu")
 else:
     section = recipe.palettization
     (folder / "palettized").mkdir()

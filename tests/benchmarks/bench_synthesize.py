@@ -19,6 +19,7 @@ from adapters.inference.chat import chat_ids
 from adapters.inference.generator import LocalGenerator
 from adapters.inference.models import load_model, load_tokenizer
 from adapters.inference.types import Prompt, Sampling
+from infra.compute import Compute
 from tests.benchmarks.common import Figure, against, base_folder, dialogues, per_cpu_second
 
 ROUNDS = 3
@@ -35,7 +36,7 @@ def run() -> list[Figure]:
     folder = base_folder()
     records = dialogues(ROUNDS * OUR_DOCUMENTS)
     prompts = [Prompt("You write short summaries.", f"Summarize this chat.\n\n{r.input}") for r in records]
-    generator = LocalGenerator(load_model(folder, torch.bfloat16), load_tokenizer(folder))
+    generator = LocalGenerator(load_model(folder, Compute().dtype), load_tokenizer(folder))
 
     def ours(some: list[Prompt]) -> int:
         return sum(answer.tokens for answers in generator.generate(some, SAMPLING) for answer in answers)

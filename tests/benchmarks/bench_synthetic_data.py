@@ -30,6 +30,7 @@ from adapters.training.loop import train
 from adapters.training.lora import merge_adapter, new_adapter, save_adapter
 from adapters.training.losses import completion_cross_entropy
 from infra.canonical import digest_file, digest_folder
+from infra.compute import Compute
 from infra.settings import load_settings
 from infra.store import Stage
 from infra.workspace import Workspace
@@ -123,7 +124,7 @@ class Experiment:
             examples, _ = encode(tokenizer, read_examples(self.recipe, files), section.max_tokens)
             epochs = TRAINING_TOKENS / sum(len(example.ids) for example in examples)
             batches = make_batches(examples, section.batch_tokens, epochs, section.seed)
-            model = new_adapter(load_model(self.base, torch.bfloat16), section.rank, section.alpha, seed=section.seed)
+            model = new_adapter(load_model(self.base, Compute().dtype), section.rank, section.alpha, seed=section.seed)
             train(model, batches, completion_cross_entropy, section, scratch)
             save_adapter(model, output, self.digest)
 
@@ -137,9 +138,9 @@ class Experiment:
 
     def _generator(self, adapter: Path | None) -> LocalGenerator:
         if adapter is None:
-            return LocalGenerator(load_model(self.base, torch.bfloat16), load_tokenizer(self.base))
+            return LocalGenerator(load_model(self.base, Compute().dtype), load_tokenizer(self.base))
         merged: Any = merge_adapter(load_model(self.base, torch.float32), adapter)
-        return LocalGenerator(merged.to(torch.bfloat16), load_tokenizer(self.base))
+        return LocalGenerator(merged.to(Compute().dtype), load_tokenizer(self.base))
 
     def _built(self, name: str, inputs: dict[str, Any], build: Any) -> Path:
         return self.store.build(Stage(f"synthetic-data-{name}", inputs, build)).path

@@ -19,6 +19,7 @@ import torch
 from adapters.inference.types import Prompt
 from adapters.recipe import LORA_TARGETS, TrainingSection
 from adapters.training.batching import Batch, Encoded, Example, encode
+from infra.compute import Compute
 from infra.errors import FactoryError
 from tests.benchmarks.common import ROOT, Figure, against, base_folder
 from tests.benchmarks.texts import rows
@@ -46,7 +47,8 @@ def run() -> list[Figure]:
         if side != "ours"
     ]
     shares = sorted(column("ours", "share_of_peak"))
-    figures.append(Figure("share_of_bf16_peak", "share", shares[len(shares) // 2]))
+    precision = "bf16" if Compute().dtype == torch.bfloat16 else "fp32"
+    figures.append(Figure(f"share_of_{precision}_peak", "share", shares[len(shares) // 2]))
     for peer in ("hf_trainer_fp32", "hf_trainer_bf16", "trl_packing"):
         name = "memory_vs_hf_trainer" if peer == "hf_trainer_fp32" else f"memory_vs_{peer}"
         figures.append(
@@ -82,7 +84,7 @@ def _measure(side: str, folder: Path, number: int) -> dict[str, float]:
     speed = sum(len(example.ids) for example in some) / seconds
     result = {"speed": speed, "megabytes": getrusage(RUSAGE_SELF).ru_maxrss / 1024}
     if side == "ours":
-        result["share_of_peak"] = _flops(folder, _batches(some)) / seconds / _bf16_peak()
+        result["share_of_peak"] = _flops(folder, _batches(some)) / seconds / _peak()
     return result
 
 
@@ -95,7 +97,7 @@ def _ours(folder: Path) -> Train:
     from adapters.training.lora import new_adapter
     from adapters.training.losses import completion_cross_entropy
 
-    model = new_adapter(load_model(folder, torch.bfloat16), SECTION.rank, SECTION.alpha)
+    model = new_adapter(load_model(folder, Compute().dtype), SECTION.rank, SECTION.alpha)
 
     def work(encoded: Sequence[Encoded]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -204,11 +206,11 @@ def _flops(folder: Path, batches: Sequence[Batch]) -> float:
     return total
 
 
-def _bf16_peak() -> float:
-    """The best rate of a bf16 product of the layers' size, in floating-point operations per CPU-second."""
+def _peak() -> float:
+    """Floating-point operations per CPU-second of the best product of the layers' size, in our precision."""
     rates = []
     for k, n in ((576, 1536), (1536, 576)):
-        x, weight = torch.randn(2048, k, dtype=torch.bfloat16), torch.randn(n, k, dtype=torch.bfloat16)
+        x, weight = (torch.randn(size, k, dtype=Compute().dtype) for size in (2048, n))
         for _ in range(20):
             started = time.process_time()
             torch.nn.functional.linear(x, weight)

@@ -53,7 +53,7 @@ class Systems:
     def __init__(self) -> None:
         factory = open_factory()
         self.store = factory.workspace.store
-        self.device = factory.settings.device
+        self.compute = factory.settings.compute
         base = base_folder()
         self.base_digest = digest_folder(base)
         self.uncompressed = Side("uncompressed", base, self.base_digest, palettized=False)
@@ -73,7 +73,7 @@ class Systems:
 
         def build(output: Path, scratch: Path) -> None:
             if side.palettized:
-                train_adapter(side.folder, examples, section, self.base_digest, output, scratch, self.device)
+                train_adapter(side.folder, examples, section, self.base_digest, output, scratch, self.compute.device)
             else:
                 self._train_uncompressed(examples, section, output, scratch)
 
@@ -111,7 +111,7 @@ class Systems:
 
     def _release(self, recipe: ReleaseRecipe) -> Side:
         """A release as adapters need it: palettized weights and recovery adapter, no asset for devices."""
-        stages = release_stages(self.uncompressed.folder, self.base_digest, recipe, self.store, self.device)
+        stages = release_stages(self.uncompressed.folder, self.base_digest, recipe, self.store, self.compute)
         made = list(takewhile(lambda stage: stage.name != "aimodel", stages))
         weights, recovery = made[-2], made[-1]
 
@@ -136,7 +136,7 @@ class Systems:
         folder = self.uncompressed.folder
         encoded, _ = encode(load_tokenizer(folder), examples, min(section.max_tokens, section.batch_tokens))
         batches = make_batches(encoded, section.batch_tokens, section.epochs, section.seed)
-        base = load_model(folder, torch.bfloat16, self.device)
+        base = load_model(folder, self.compute.dtype, self.compute.device)
         model = new_adapter(base, section.rank, section.alpha, section.dropout, section.seed)
         with track("training", len(batches)) as step:
 
@@ -148,7 +148,7 @@ class Systems:
 
     def _generator(self, side: Side, adapter: Path | None) -> LocalGenerator:
         load = load_release if side.palettized else load_model
-        model = load(side.folder, torch.float32, self.device)
+        model = load(side.folder, torch.float32, self.compute.device)
         if adapter:
             model = merge_adapter(model, adapter)
-        return LocalGenerator(model.to(torch.bfloat16), load_tokenizer(side.folder))
+        return LocalGenerator(model.to(self.compute.dtype), load_tokenizer(side.folder))
