@@ -154,6 +154,16 @@ class Factory:
         Raises:
             FactoryError: a corpus file is missing or lies outside the feature's folder.
         """
+        corpus, refused = self.corpus(name)
+        overlay = read_overlay(self.data.folder / name)
+        return effective_records(corpus, overlay.added, overlay.removed), [*refused, *overlay.refused]
+
+    def corpus(self, name: str) -> tuple[list[Record], list[Quarantined]]:
+        """The records of a feature's corpus files, and rows that are none.
+
+        Raises:
+            FactoryError: a corpus file is missing or lies outside the feature's folder.
+        """
         feature = self.feature(name)
         corpus: dict[str, Record] = {}
         refused: list[Quarantined] = []
@@ -168,8 +178,7 @@ class Factory:
             for record in records:
                 if corpus.setdefault(record.id, record) is not record:
                     refused.append(Quarantined(entry, f"id {record.id!r} is in another file", record.model_dump_json()))
-        overlay = read_overlay(self.data.folder / name)
-        return effective_records(list(corpus.values()), overlay.added, overlay.removed), [*refused, *overlay.refused]
+        return list(corpus.values()), refused
 
     def evaluation_texts(self, name: str) -> list[tuple[str, str]]:
         """The texts that a feature's recipe keeps out of its training, each with the place where it stands.

@@ -54,7 +54,7 @@ def add(
             refused.append(Quarantined(record.id, reason, record.model_dump_json()))
     records = [record for record in records if record.use_case in known]
     with changing(factory, "data", PATIENCE, [feature]):
-        version = factory.data.add_records(feature, records)
+        version = factory.data.add_records(feature, records, factory.corpus(feature)[0])
     if json:
         print_json(
             {"added": len(records), "data_version": version.md5, "quarantined": [asdict(row) for row in refused]}
@@ -89,7 +89,7 @@ def remove(
         if unknown:
             raise FactoryError(f"{feature} has no record {', '.join(unknown)}; nothing was removed")
         trained = versions_trained_on(factory, feature, ids)
-        factory.data.remove_records(feature, ids)
+        factory.data.remove_records(feature, ids, factory.corpus(feature)[0])
         drafts = forget(factory.synthesis_folder(feature), set(ids))
     for one, versions in trained.items():
         named = ", ".join(map(str, versions)) or "none"

@@ -75,7 +75,8 @@ def choose(
         if factory.feature(feature).recipe.task(known[record].use_case) == "digest":
             raise FactoryError(f"{feature}: {record} stands for a stack; add the stack with its digest as a record")
         changes = {"target": found[0]["target"], "source": f"{teacher}, chosen by {factory.actor}"}
-        factory.data.add_records(feature, [known[record].model_copy(update=changes)])
+        chosen = known[record].model_copy(update=changes)
+        factory.data.add_records(feature, [chosen], factory.corpus(feature)[0])
     say(f"{feature}: {record} has its target; the next run trains on it")
 
 

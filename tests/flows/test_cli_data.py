@@ -1,8 +1,10 @@
 """`factory data`, from files of several kinds to versions that are compared and shared."""
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 from adapters.lineage import differences
 from flows.cli.main import app
 from flows.factory import open_factory
+from flows.job import Job
 from infra.errors import FactoryError
 
 pytestmark = pytest.mark.servers
@@ -72,6 +75,39 @@ def test_add_compare_and_share(project: Path) -> None:
     other = str(project / "elsewhere")
     assert "3 data versions" in factory("data", "pull", "--home", other)
     assert factory_json("data", "log", "replies", "--home", other) == versions
+
+
+def test_diff_compares_effective_records_across_a_first_run(project: Path) -> None:
+    from flows.retrain import version_data
+    from infra.store import Built
+
+    folder = project / "features" / "replies"
+    rows = [
+        {"id": f"c{n}", "use_case": "answer", "input": f"text {n}", "source": "s", "license": "l"} for n in range(9)
+    ]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(re.sub(r"corpus: .*", "corpus: [corpus.jsonl]", recipe.read_text(), count=1))
+    (project / "in.jsonl").write_text('{"id": "a", "input": "one"}\n{"id": "c1", "input": "two"}\n')
+    first = factory_json("data", "add", "replies", str(project / "in.jsonl"), "--use-case", "answer")["data_version"]
+
+    opened = open_factory()
+    records, refused = opened.records("replies")
+    made = project / "made"
+    made.mkdir()
+    for name in ("quarantine.jsonl", "removed.jsonl"):
+        (made / name).write_text("")
+    job = SimpleNamespace(records=records, refused=refused, recipe=opened.feature("replies").recipe)
+    version_data.fn(opened, cast(Job, job), Built(made, "key", "digest", 0.0, False))
+    factory("data", "remove", "replies", "c2")
+    last, run, _ = (version["md5"] for version in factory_json("data", "log", "replies"))
+
+    def diff(before: str, after: str) -> list[Any]:
+        found = factory_json("data", "diff", before, after)
+        return [found[name] for name in ("added", "removed", "changed")]
+
+    assert diff(first, run) == [[], [], {}]
+    assert diff(first, last) == diff(run, last) == [[], ["c2"], {}]
 
 
 def added_ids(project: Path) -> list[str]:
