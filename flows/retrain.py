@@ -16,7 +16,7 @@ from adapters.palettization.assemble import read_manifest
 from adapters.synthesis.picture import acceptance_picture
 from adapters.synthesis.synthesize import acceptance_figures
 from flows.curves import followed, points, run_name
-from flows.events import changing
+from flows.events import changing, part_of
 from flows.factory import Factory, open_factory
 from flows.job import TRAINED_ON, Job
 from flows.outcome import Outcome
@@ -45,11 +45,6 @@ def retrain(home: str | None, profile: str | None, feature: str, promote: bool) 
         with noted(factory, feature, lambda: stop_of(plan)):
             outcome = _follow(factory, job, plan, promote, rows[-1].number if rows else 0)
     return outcome.to_json()
-
-
-def part_of(feature: str) -> str:
-    """The part of the workspace that a run of a feature holds."""
-    return f"feature-{feature}"
 
 
 def _follow(factory: Factory, job: Job, plan: FeaturePlan, promote: bool, seen: int) -> Outcome:

@@ -75,15 +75,20 @@ def remove(
     ids: Annotated[list[str], typer.Argument(help="Ids of the records.")],
     home: Home = None,
 ) -> None:
-    """Remove records, with what teachers wrote about them, and name the versions that were trained on them."""
+    """Remove records, with what teachers wrote about them, and name the versions that were trained on them.
+
+    While the feature is being run, nothing is removed: the run would write about the records again.
+    """
     from adapters.synthesis.audit import forget
-    from flows.events import changing
+    from flows.events import changing, part_of
     from flows.factory import open_factory
     from flows.trained_on import versions_trained_on
     from infra.errors import FactoryError
 
     factory = open_factory(home)
-    with changing(factory, "data", PATIENCE, [feature]):
+    factory.feature(feature)
+    # At once, not after a while: a run takes longer than anybody waits.
+    with factory.workspace.lock(part_of(feature)), changing(factory, "data", PATIENCE, [feature]):
         known = {record.id for record in factory.records(feature)[0]}
         unknown = [one for one in ids if one not in known]
         if unknown:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from adapters.lineage import differences
 from flows.cli.main import app
+from flows.events import part_of
 from flows.factory import open_factory
 from flows.job import Job
 from infra.errors import FactoryError
@@ -140,6 +141,26 @@ def test_evaluation_sets_of_a_recipe_are_read_and_decide_freshness(project: Path
     (project / "b.csv").unlink()
     with pytest.raises(FactoryError, match=r"b\.csv: no such file"):
         open_factory().evaluation_texts("replies")
+
+
+def test_nothing_is_removed_while_a_run_writes_about_it(project: Path) -> None:
+    """A run appends to the drafts, and makes its audit table of the records that it began with."""
+    (project / "in.jsonl").write_text('{"id": "a", "input": "one two"}\n{"id": "b", "input": "three four"}\n')
+    factory("data", "add", "replies", str(project / "in.jsonl"), "--use-case", "answer")
+    drafts = project / ".factory" / "synthesis" / "replies" / "drafts" / "d.jsonl"
+    drafts.parent.mkdir(parents=True)
+    row = {"prompt": "p", "record": "a", "answers": []}
+    drafts.write_text(json.dumps(row) + "\n")
+    opened = open_factory()
+    with opened.workspace.lock(part_of("replies")), drafts.open("a") as running:
+        refused = CliRunner().invoke(app, ["data", "remove", "replies", "a"])
+        running.write(json.dumps(row | {"record": "b"}) + "\n")
+    assert isinstance(refused.exception, FactoryError) and "feature-replies is in use" in str(refused.exception)
+    assert "a" in added_ids(project)
+    assert [json.loads(line)["record"] for line in drafts.read_text().splitlines()] == ["a", "b"]
+    factory("data", "remove", "replies", "a")
+    assert added_ids(project) == ["b"]
+    assert [json.loads(line)["record"] for line in drafts.read_text().splitlines()] == ["b"]
 
 
 def test_what_teachers_wrote_is_shown_and_decided_by_people(project: Path) -> None:
