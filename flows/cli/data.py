@@ -53,14 +53,15 @@ def add(
             reason = f"{feature} has no use case {record.use_case!r}; there are: {', '.join(known)}"
             refused.append(Quarantined(record.id, reason, record.model_dump_json()))
     records = [record for record in records if record.use_case in known]
-    with changing(factory, "data", PATIENCE, [feature]):
-        version = factory.data.add_records(feature, records, factory.corpus(feature)[0])
+    version = None
+    if records:
+        with changing(factory, "data", PATIENCE, [feature]):
+            version = factory.data.add_records(feature, records, factory.corpus(feature)[0]).md5
     if json:
-        print_json(
-            {"added": len(records), "data_version": version.md5, "quarantined": [asdict(row) for row in refused]}
-        )
+        print_json({"added": len(records), "data_version": version, "quarantined": [asdict(row) for row in refused]})
     else:
-        say(f"{feature}: {len(records)} records added, data version {short(version.md5)}")
+        if version:
+            say(f"{feature}: {len(records)} records added, data version {short(version)}")
         for row in refused[:_SHOWN]:
             say(f"  quarantined {row.where}: {row.reason}")
         if refused:

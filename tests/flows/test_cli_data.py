@@ -111,6 +111,16 @@ def test_diff_compares_effective_records_across_a_first_run(project: Path) -> No
     assert diff(first, last) == diff(run, last) == [[], ["c2"], {}]
 
 
+def test_a_file_without_a_sound_row_makes_no_version(project: Path) -> None:
+    (project / "in.jsonl").write_text('{"\\ud83d": 1}\n')
+    add = ["data", "add", "replies", str(project / "in.jsonl"), "--use-case", "answer"]
+    for options in ([], ["--json"]):
+        done = CliRunner().invoke(app, [*add, *options])
+        assert isinstance(done.exception, FactoryError) and "no record could be read" in str(done.exception)
+        assert "the row has \\ud83d" in done.stdout.replace("\\\\", "\\")
+    assert factory_json("data", "log", "replies") == []
+
+
 def added_ids(project: Path) -> list[str]:
     lines = (project / ".factory" / "data" / "replies" / "added.jsonl").read_text().splitlines()
     return [json.loads(line)["id"] for line in lines]
