@@ -181,18 +181,26 @@ class Factory:
         return list(corpus.values()), refused
 
     def evaluation_texts(self, name: str) -> list[tuple[str, str]]:
-        """The texts that a feature's recipe keeps out of its training, each with the place where it stands.
+        """The texts that a feature's recipe keeps out of its training, each with the place where it stands: those of
+        its evaluation sets and of its suites. People's verdicts hold no texts.
 
         Raises:
             FactoryError: a file is missing or cannot be read.
         """
-        feature = self.feature(name)
+        feature, suites = self.feature(name), self.suite_files(name)
         entries = feature.recipe.data.cleaning.evaluation_sets
-        if not entries:
-            return []
-        from adapters.data.convert import read_texts
+        texts: list[tuple[str, str]] = []
+        if entries:
+            from adapters.data.convert import read_texts
 
-        return [found for entry in entries for found in read_texts(feature.folder / Path(entry).expanduser())]
+            for entry in entries:
+                texts += read_texts(feature.folder / Path(entry).expanduser())
+        if suites:
+            from adapters.evaluation.suites.texts import suite_texts
+
+            for suite in sorted(suites):
+                texts += suite_texts(dict(sorted(suites[suite].items())))
+        return texts
 
     def chosen(self, names: Sequence[str]) -> list[str]:
         """The named features, all of them if none is named.

@@ -150,12 +150,13 @@ def read_texts(path: Path) -> Iterator[tuple[str, str]]:
     for where, row, _ in _rows(path):
         if isinstance(row, str):
             raise FactoryError(f"{path.parent if path.is_file() else path}: {where}: {row}")
-        yield from ((where, text) for text in ([row.text] if isinstance(row, Text) else _strings(row)))
+        yield from ((where, text) for text in ([row.text] if isinstance(row, Text) else strings_in(row)))
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings_in(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, however deep it lies; names of fields are none."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _strings(inner)
+            yield from strings_in(inner)
