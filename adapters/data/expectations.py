@@ -1,6 +1,6 @@
 """Checkpoints: what a feature's records must be at each stage, checked by Great Expectations, shown in its Data Docs.
 
-A warning is about rows: those that fail are quarantined, and the feature goes on. A critical failure stops it.
+A warning is about rows: those that fail are left out, and the feature goes on. A critical failure stops it.
 """
 
 import logging
