@@ -97,7 +97,7 @@ class Job:
             "records": digest_records(self.records),
             "refused": digest([[row.where, row.reason, row.row] for row in self.refused]),
             **self._keys("recipe.data", "code.data"),
-            **({EVALUATION_SETS: self.lineage.build[EVALUATION_SETS]} if self.evaluation_texts else {}),
+            **self._evaluation_sets(),
         }
         return Stage("data", inputs, build)
 
@@ -109,12 +109,14 @@ class Job:
             from adapters.synthesis.synthesize import synthesize
 
             table = self.synthesis_folder / TABLES / f"{stage.key}.parquet"
-            synthesize(self.recipe, data, self._committee(), self.synthesis_folder, table, output)
+            place = (self.synthesis_folder, table, output)
+            synthesize(self.recipe, data, self._committee(), *place, self.evaluation_texts)
             check_synthetic(self.recipe, data, output)
 
         names = ("data", "recipe.data", "recipe.synthesis", "code.data", "code.synthesis")
         taught = {f"teacher.{name}": system.identity for name, system in self.teachers.items()}
-        stage = Stage("synthesis", {"base": self.release.base_digest, **taught, **self._keys(*names)}, build)
+        inputs = {"base": self.release.base_digest, **taught, **self._keys(*names), **self._evaluation_sets()}
+        stage = Stage("synthesis", inputs, build)
         return stage
 
     def training(self, data: Path, synthesis: Path | None, follow: "Follow") -> Stage:
@@ -265,6 +267,10 @@ class Job:
 
     def _keys(self, *names: str) -> dict[str, str]:
         return {name: self.lineage.build[name] for name in names}
+
+    def _evaluation_sets(self) -> dict[str, str]:
+        """The key of the texts that nothing is trained on, where there are some."""
+        return {EVALUATION_SETS: self.lineage.build[EVALUATION_SETS]} if self.evaluation_texts else {}
 
     def _committee(self) -> "list[Member]":
         """The recipe's teachers, none of them opened yet."""

@@ -339,7 +339,7 @@ def _overlay_files(
     corpus: Iterable[Row], added: Mapping[str, dict[str, Any]], removed: Collection[str]
 ) -> dict[str, bytes]:
     """The overlay, and the effective records as a run would keep them: versions compare only if all hold these."""
-    effective = {record.id: record.model_dump() for record in corpus} | added
+    effective = {record.id: record.model_dump() for record in corpus} | dict(added)
     return {
         RECORDS: _lines({one: row for one, row in effective.items() if one not in removed}),
         ADDED: _lines(added),

@@ -7,12 +7,13 @@ elsewhere (audit.py), as do the teachers' drafts (drafts.py).
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adapters.recipe import Recipe, SynthesisSection
+from adapters.data.contamination import EvaluationNgrams
+from adapters.recipe import CleaningSection, Recipe, SynthesisSection
 from adapters.records import Record, read_records, text_digest, write_records
 from adapters.synthesis.audit import DRAFTS, write_audit
 from adapters.synthesis.committee import Candidate, decide
@@ -40,11 +41,18 @@ class Judged(NamedTuple):
 
 
 def synthesize(
-    recipe: Recipe, data: Path, committee: Sequence[Member], folder: Path, table: Path, output: Path
+    recipe: Recipe,
+    data: Path,
+    committee: Sequence[Member],
+    folder: Path,
+    table: Path,
+    output: Path,
+    evaluation_texts: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Make targets for records of `data/unlabelled.jsonl`, at most `synthesis.max_documents` of them.
 
-    `data` is what the data stage made; `folder` keeps the teachers' drafts; `table` becomes the audit table.
+    `data` is what the data stage made; `folder` keeps the teachers' drafts; `table` becomes the audit table;
+    `evaluation_texts` are pairs of name and text: what nothing may be trained on.
 
     Raises:
         FactoryError: the recipe has no synthesis section, or `data` holds rows that are no records.
@@ -58,7 +66,12 @@ def synthesize(
 
     judged = [_damaged(document, section.seed) for document in documents if recipe.task(document.use_case) == "damage"]
     asked = [document for document in documents if recipe.task(document.use_case) != "damage"]
-    judged += _judge(recipe, section, asked, committee, Drafts(folder / DRAFTS), scorer)
+    candidates = _candidates(recipe, section, asked, committee, Drafts(folder / DRAFTS), scorer)
+    if evaluation_texts:
+        _reject_contaminated(candidates, [*labelled, *unlabelled], evaluation_texts, recipe.data.cleaning)
+    judged += [
+        Judged(document, found, decide(found, section.tie)) for document, found in zip(asked, candidates, strict=True)
+    ]
     accepted = [
         one.document.model_copy(update={"target": chosen.target, "source": f"synthetic:{chosen.teacher}"})
         for one in judged
@@ -106,21 +119,21 @@ def _scorer(
     return train_scorer(pairs, [record.input for record in unlabelled], section)
 
 
-def _judge(
+def _candidates(
     recipe: Recipe,
     section: SynthesisSection,
     documents: Sequence[Record],
     committee: Sequence[Member],
     drafts: Drafts,
     scorer: Scorer,
-) -> list[Judged]:
-    """Every answer of every teacher with its verdict; at most one a document is chosen."""
+) -> list[list[Candidate]]:
+    """Every answer of every teacher to each document, with what speaks against it."""
     asked = [teaching_prompt(recipe, document) for document in documents]
     prompts = [(document, prompt) for document, (prompt, _) in zip(documents, asked, strict=True)]
     answers = {
         member.name: drafts.candidates(member, prompts, section, f"synthesis: {member.name}") for member in committee
     }
-    judged = []
+    found = []
     for place, (document, (prompt, phrasing)) in enumerate(zip(documents, asked, strict=True)):
         task = recipe.task(document.use_case)
         known = scorer.known(document.input, prompt.system, recipe.data.labels or ())
@@ -134,8 +147,31 @@ def _judge(
                     one.reasons = reasons | scorer.doubts(target, known)
                     one.groundedness, one.score = scorer.groundedness(target, known), scorer.score(target, known)
                 candidates.append(one)
-        judged.append(Judged(document, candidates, decide(candidates, section.tie)))
-    return judged
+        found.append(candidates)
+    return found
+
+
+def _reject_contaminated(
+    found: Sequence[Sequence[Candidate]],
+    records: Sequence[Record],
+    evaluation_texts: Sequence[tuple[str, str]],
+    section: CleaningSection,
+) -> None:
+    """Reject candidates that share an n-gram with an evaluation text: teachers may know such texts by heart.
+
+    What is common usage is said by the records, as it was for them: not by a teacher that repeats itself.
+    """
+    candidates = [candidate for several in found for candidate in several]
+
+    def usage() -> Iterator[tuple[str, str]]:
+        return ((record.id, text) for record in records for text in (record.input, *record.targets))
+
+    def targets() -> Iterator[tuple[str, str]]:
+        return ((str(place), candidate.target) for place, candidate in enumerate(candidates))
+
+    index = EvaluationNgrams(evaluation_texts, *section.ngrams)
+    for place, match in index.matches(targets, section.common_ngrams, usage).by_text.items():
+        candidates[int(place)].reasons["evaluation_sets"] = f"shares {match.ngram!r} with {match.evaluation}"
 
 
 def _damaged(document: Record, seed: int) -> Judged:

@@ -84,12 +84,14 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def run(recipe: Recipe, data: Path, /, **teachers: TableTeacher) -> dict[str, list[dict]]:
+def run(
+    recipe: Recipe, data: Path, evaluation: Sequence[tuple[str, str]] = (), /, **teachers: TableTeacher
+) -> dict[str, list[dict]]:
     """Run the stage; the audit table's rows by record."""
     output, folder = data.parent / "output", data.parent / "kept"
     output.mkdir(exist_ok=True)
     members = [Member(name, f"identity of {name}", lambda one=one: one) for name, one in teachers.items()]
-    synthesize(recipe, data, members, folder, folder / "tables" / "t.parquet", output)
+    synthesize(recipe, data, members, folder, folder / "tables" / "t.parquet", output, evaluation)
     rows = read_audit(latest_audit(folder))
     return {row["id"]: [other for other in rows if other["id"] == row["id"]] for row in rows}
 
@@ -142,6 +144,33 @@ def test_teachers_that_contradict_each_other_leave_it_to_people(data: Path) -> N
     assert [row["verdict"] for row in rows["r1"]] == ["queued", "queued"]
     assert "Sunday" in rows["r1"][0]["question"] or "noon" in rows["r1"][0]["question"]
     assert accepted(data) == [] and report(data)["queued"] == 1
+
+
+def test_what_teachers_know_by_heart_of_evaluation_texts_is_rejected(data: Path) -> None:
+    known = "the plumber comes Thursday at 9 and finds the key under Anna's pot"
+    other = "Anna wrote that the key is under a pot of a plumber."
+    others = [[text] * 3 for text in GOOD[1:]]
+    rows = run(make_recipe(), data, [("bench.jsonl:1", known)], base=teacher([GOOD[0], other, GOOD[0]], *others))
+    assert [row["verdict"] for row in rows["r0"]] == ["rejected", "chosen", "rejected"]
+    ngram = "the plumber comes thursday at 9 and finds the key under anna s"
+    assert rows["r0"][0]["reasons"] == {"evaluation_sets": f"shares {ngram!r} with bench.jsonl:1"}
+    assert report(data)["reasons"] == {"evaluation_sets": 2}
+    assert [row.target for row in accepted(data)] == [other, *GOOD[1:]]
+    # Nor is it common usage because a teacher says it everywhere; what records say everywhere is.
+    section = make_recipe().data
+    cleaning = section.cleaning.model_copy(update={"common_ngrams": 1})
+    often = make_recipe().model_copy(update={"data": section.model_copy(update={"cleaning": cleaning})})
+    rows = run(often, data, [("b", known)], base=teacher([GOOD[0], other, GOOD[0]], *others))
+    assert [row["verdict"] for row in rows["r0"]] == ["rejected", "chosen", "rejected"]
+    write_records(
+        data / "training.jsonl",
+        [
+            record.model_copy(update={"id": f"t{n}", "input": known, "target": "x"})
+            for n, record in enumerate(rows_of(["x", "y"]))
+        ],
+    )
+    run(often, data, [("b", known)], base=teacher([GOOD[0], other, GOOD[0]], *others))
+    assert "evaluation_sets" not in report(data)["reasons"]
 
 
 def test_nothing_is_generated_twice(data: Path) -> None:
