@@ -356,13 +356,15 @@ class Factory:
         return found
 
     def synthesis_folder(self, feature: str) -> Path:
-        """Where a feature's drafts and audit tables lie; what settings keep no longer goes now.
+        """Where a feature's drafts and audit tables lie; what settings keep no longer goes now, of every feature that
+        ever was in the workspace.
 
         Raises:
             FactoryError: there is no such feature.
         """
         folder = self.workspace.synthesis / self.feature(feature).recipe.feature
-        expire(folder, self.settings.audit_days)
+        for one in self.workspace.synthesis.glob("*"):
+            expire(one, self.settings.audit_days)
         return folder
 
     def production_package(self, feature: str) -> tuple["Version", Path]:

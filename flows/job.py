@@ -4,6 +4,7 @@ A job holds what was read when the run started, so every key of the run speaks o
 a `Stage`; later ones take the folders of earlier ones.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ class Job:
         files = [data / "training.jsonl", *([synthesis / "accepted.jsonl"] if synthesis else [])]
 
         def build(output: Path, scratch: Path) -> None:
+            from adapters.synthesis.synthesize import STACKS
             from adapters.training.examples import read_examples
             from adapters.training.launch import train_on_devices
 
@@ -132,8 +134,11 @@ class Job:
             place = (output, scratch, self.device, self.earlier)
             with follow(stage.key) as on_step:
                 train_on_devices(release.folder, examples, section, release.base_digest, *place, on_step)
-            ids = sorted({record.id for file in files for record in read_records(file)[0]})
-            (output / TRAINED_ON).write_bytes(canonical_json(ids))
+            ids = {record.id for file in files for record in read_records(file)[0]}
+            if synthesis:
+                stacks = json.loads((synthesis / STACKS).read_text("utf-8"))
+                ids |= {one for members in stacks.values() for one in members}
+            (output / TRAINED_ON).write_bytes(canonical_json(sorted(ids)))
 
         inputs = {name: key for name, key in self.lineage.build.items() if not name.endswith(".device")}
         stage = Stage("training", inputs, build)

@@ -1,8 +1,9 @@
 """The synthesis stage: a committee writes answers to each unlabelled record, filters reject, the best one stays.
 
-Output folder: `accepted.jsonl` (records to train on) and `report.json` (counts per filter, teacher, phrasing and use
-case; diversity; what the scorer is worth). Every candidate with its scores goes to the audit table, which lies
-elsewhere (audit.py), as do the teachers' drafts (drafts.py).
+Output folder: `accepted.jsonl` (records to train on), `stacks.json` (of those that were put together, the ids of their
+records) and `report.json` (counts per filter, teacher, phrasing and use case; diversity; what the scorer is worth).
+Every candidate with its scores goes to the audit table, which lies elsewhere (audit.py), as do the teachers' drafts
+(drafts.py).
 """
 
 import json
@@ -25,9 +26,11 @@ from adapters.synthesis.prompts import teaching_prompt
 from adapters.synthesis.rewriting import RULES_OF, target_of
 from adapters.synthesis.rules import rejections
 from adapters.synthesis.scorer import Scorer, train_scorer
-from adapters.synthesis.stacks import stack_up
+from adapters.synthesis.stacks import stack_members, stack_up
+from infra.canonical import canonical_json
 from infra.errors import FactoryError
 
+STACKS = "stacks.json"
 # The calibration of a scorer needs texts that are written, not chosen: labels have none.
 _SCORED = ("summarize", "digest", "rewrite")
 
@@ -61,12 +64,13 @@ def synthesize(
     if section is None:
         raise FactoryError(f"{recipe.feature}: the recipe has no synthesis section; add one to make targets")
     unlabelled, labelled = (_records(data / name) for name in ("unlabelled.jsonl", "training.jsonl"))
-    documents = chosen_documents(_stacked(recipe, unlabelled, section.seed), section.max_documents)
+    records, members = _stacked(recipe, unlabelled, section.seed)
+    documents = chosen_documents(records, section.max_documents)
     scorer = _scorer(recipe, labelled, unlabelled, section)
 
     judged = [_damaged(document, section.seed) for document in documents if recipe.task(document.use_case) == "damage"]
     asked = [document for document in documents if recipe.task(document.use_case) != "damage"]
-    candidates = _candidates(recipe, section, asked, committee, Drafts(folder / DRAFTS), scorer)
+    candidates = _candidates(recipe, section, asked, committee, Drafts(folder / DRAFTS, members), scorer)
     if evaluation_texts:
         _reject_contaminated(candidates, [*labelled, *unlabelled], evaluation_texts, recipe.data.cleaning)
     judged += [
@@ -79,7 +83,9 @@ def synthesize(
         if chosen.verdict == "chosen"
     ]
     write_records(output / "accepted.jsonl", accepted)
-    write_audit(table, [_row(one, candidate) for one in judged for candidate in one.candidates])
+    stacks = {record.id: members[record.id] for record in accepted if record.id in members}
+    (output / STACKS).write_bytes(canonical_json(stacks))
+    write_audit(table, [_row(one, candidate, members) for one in judged for candidate in one.candidates])
     report = _report(judged) | {"diversity": diversity([str(record.target) for record in accepted])}
     (output / "report.json").write_text(json.dumps(report | {"scorer": scorer.facts}, indent=2) + "\n", "utf-8")
 
@@ -100,12 +106,16 @@ def _records(path: Path) -> list[Record]:
     return records
 
 
-def _stacked(recipe: Recipe, records: Sequence[Record], seed: int) -> list[Record]:
-    """The records, those of a digest's use case put together to stacks where they are single notifications."""
+def _stacked(recipe: Recipe, records: Sequence[Record], seed: int) -> tuple[list[Record], dict[str, list[str]]]:
+    """The records, those of a digest's use case put together to stacks where they are single notifications; and the ids
+    of the records in each stack.
+    """
     digests = {name for name in recipe.data.use_cases if recipe.task(name) == "digest"}
     alone = [record.use_case in digests and "\n" not in record.input for record in records]
     others = [record for record, single in zip(records, alone, strict=True) if not single]
-    return others + stack_up([record for record, single in zip(records, alone, strict=True) if single], seed)
+    singles = [record for record, single in zip(records, alone, strict=True) if single]
+    stacks = stack_up(singles, seed)
+    return others + stacks, stack_members(stacks, singles)
 
 
 def _scorer(
@@ -180,9 +190,10 @@ def _damaged(document: Record, seed: int) -> Judged:
     return Judged(spoilt, [candidate], None)
 
 
-def _row(judged: Judged, candidate: Candidate) -> dict[str, Any]:
+def _row(judged: Judged, candidate: Candidate, members: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {
         "id": judged.document.id,
+        "members": members.get(judged.document.id, ()),
         "use_case": judged.document.use_case,
         "teacher": candidate.teacher,
         "phrasing": candidate.phrasing,

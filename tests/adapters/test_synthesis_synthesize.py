@@ -13,10 +13,10 @@ import pytest
 from adapters.inference.types import Answer, OnAnswers, Prompt, Sampling
 from adapters.recipe import Recipe
 from adapters.records import Record, read_records, write_records
-from adapters.synthesis.audit import DRAFTS, expire, forget, latest_audit, read_audit
+from adapters.synthesis.audit import DRAFTS, expire, forget, latest_audit, read_audit, write_audit
 from adapters.synthesis.drafts import Member
 from adapters.synthesis.prompts import phrasings
-from adapters.synthesis.synthesize import acceptance_figures, chosen_documents, synthesize
+from adapters.synthesis.synthesize import STACKS, acceptance_figures, chosen_documents, synthesize
 from infra.errors import FactoryError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,6 +250,38 @@ def test_what_teachers_wrote_is_forgotten_with_the_record_and_after_a_while(data
         latest_audit(folder)
 
 
+def test_to_forget_a_record_makes_no_table_newer(data: Path) -> None:
+    run(make_recipe(candidates=1), data, base=teacher(*([text] for text in GOOD)))
+    folder = data.parent / "kept"
+    (table,), (drafts,) = (list(folder.glob(name)) for name in ("tables/*", "drafts/*"))
+    newest = table.with_name("newer.parquet")
+    newest.write_bytes(table.read_bytes())
+    for path, time in ((table, 1000), (drafts, 1000), (newest, 2000)):
+        os.utime(path, (time, time))
+    old = table.with_name("old.parquet")
+    write_audit(old, [row for row in read_audit(table) if row["id"] == "r1"])
+    os.utime(old, (500, 500))
+    assert latest_audit(folder) == newest
+    assert forget(folder, {"r1"}) == 4
+    assert latest_audit(folder) == newest
+    assert [path.stat().st_mtime for path in (old, table, drafts, newest)] == [500, 1000, 1000, 2000]
+
+
+def test_drafts_of_long_ago_expire_though_others_are_added(data: Path) -> None:
+    run(make_recipe(candidates=1), data, base=teacher(*([text] for text in GOOD)))
+    folder = data.parent / "kept"
+    (before,) = (folder / DRAFTS).glob("*")
+    before = before.rename(before.with_name(before.name.replace(before.stem[-10:], "2001-02-03")))
+    os.utime(before, (0, 0))
+    write_records(data / "unlabelled.jsonl", rows_of([*TEXTS, TEXTS[0] + " for Anna"]))
+    more = teacher(*([text] for text in GOOD))
+    more.texts[TEXTS[0] + " for Anna"] = [GOOD[0]]
+    run(make_recipe(candidates=1), data, base=more)
+    assert len(more.asked) == 1, "drafts of all days count"
+    assert before.stat().st_mtime == 0 and len(list((folder / DRAFTS).glob("*"))) == 2
+    assert expire(folder, days=1) == 1 and not before.exists()
+
+
 def test_single_notifications_are_stacked_for_a_digest_and_good_texts_are_damaged(data: Path) -> None:
     notes = rows_of([f"App - note number {n} about the boiler in Leeds" for n in range(3)])
     good = [record.model_copy(update={"id": "g", "use_case": "chat"}) for record in rows_of([TEXTS[0]])]
@@ -259,6 +291,22 @@ def test_single_notifications_are_stacked_for_a_digest_and_good_texts_are_damage
     rows = run(recipe, data, base=TableTeacher({stack: ["The boiler in Leeds has 3 notes."]}))
     assert [row.target for row in accepted(data) if row.id == "g"] == [TEXTS[0]]
     assert rows["g"][0]["teacher"] == "damage" and len(rows) == 2
+
+
+def test_all_records_of_a_stack_are_known(data: Path) -> None:
+    notes = ["Chat - Anna says that dinner moved to Friday", "Mail - the landlord asks about the broken boiler"]
+    notes += ["News - rain is expected tomorrow"]
+    write_records(data / "unlabelled.jsonl", rows_of(notes))
+    stack = "\n".join(record.input for record in chosen_documents(rows_of(notes), 9))
+    answer = "Anna moved dinner to Friday and the landlord asks about a broken boiler."
+    rows = run(make_recipe(tasks={"email": "digest"}, candidates=1), data, base=TableTeacher({stack: [answer]}))
+    (named,) = rows
+    assert [row.target for row in accepted(data)] == [answer]
+    assert json.loads((data.parent / "output" / STACKS).read_text()) == {named: ["r0", "r1", "r2"]}
+    other = next(name for name in ("r0", "r1", "r2") if name != named)
+    folder = data.parent / "kept"
+    assert forget(folder, {other}) == 2, "a candidate and a draft"
+    assert read_audit(latest_audit(folder)) == [] and all(path.read_bytes() == b"" for path in folder.glob("drafts/*"))
 
 
 def test_nothing_to_do(data: Path) -> None:

@@ -1,6 +1,7 @@
 """`factory data`, from files of several kinds to versions that are compared and shared."""
 
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -222,6 +223,15 @@ def test_what_suites_test_with_is_not_trained_on(project: Path) -> None:
 
 def record_of(name: str, text: str) -> Record:
     return Record(id=name, use_case="answer", input=text, target="a target of some words", source="s", license="l")
+
+
+def test_what_teachers_wrote_for_a_feature_that_is_gone_expires(project: Path) -> None:
+    gone = project / ".factory" / "synthesis" / "gone" / "drafts" / "d.jsonl"
+    gone.parent.mkdir(parents=True)
+    gone.write_text("{}\n")
+    os.utime(gone, (0, 0))
+    open_factory().synthesis_folder("replies")
+    assert not gone.exists()
 
 
 def test_what_teachers_wrote_is_shown_and_decided_by_people(project: Path) -> None:
