@@ -17,6 +17,7 @@ from infra.errors import FactoryError
 
 TABLES = "tables"
 DRAFTS = "drafts"
+VERDICTS = ("chosen", "outvoted", "rejected", "queued")
 _DAY = 86400.0
 
 

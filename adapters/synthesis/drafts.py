@@ -65,12 +65,13 @@ class Drafts:
         for one in sorted(self._folder.glob(f"{drawn}*.jsonl")):
             known |= _read(one)
         keys = [digest(list(prompt)) for _, prompt in asked]
-        waiting = list(dict.fromkeys(number for number, key in enumerate(keys) if key not in known))
+        first = {key: number for number, key in reversed(list(enumerate(keys)))}
+        waiting = sorted(number for key, number in first.items() if key not in known)
         if waiting:
             self._folder.mkdir(parents=True, exist_ok=True)
             tokens = 0
-            with path.open("a", encoding="utf-8") as file, track(label, len(asked)) as step:
-                step.advance(len(asked) - len(waiting))
+            with path.open("a", encoding="utf-8") as file, track(label, len(first)) as step:
+                step.advance(len(first) - len(waiting))
 
                 def keep(index: int, made: list[Answer]) -> None:
                     nonlocal tokens

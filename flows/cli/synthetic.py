@@ -21,6 +21,11 @@ def show(
     home: Home = None,
 ) -> None:
     """Show candidates of the latest run, with scores, verdicts and reasons."""
+    from adapters.synthesis.audit import VERDICTS
+    from infra.errors import FactoryError
+
+    if verdict is not None and verdict not in VERDICTS:
+        raise FactoryError(f"no verdict {verdict!r}; there are: {', '.join(VERDICTS)}")
     wanted = {"verdict": verdict, "use_case": use_case, "id": record}
     rows = [
         row

@@ -14,7 +14,7 @@ from adapters.inference.types import Answer, OnAnswers, Prompt, Sampling
 from adapters.recipe import Recipe
 from adapters.records import Record, read_records, write_records
 from adapters.synthesis.audit import DRAFTS, expire, forget, latest_audit, read_audit, write_audit
-from adapters.synthesis.drafts import Member
+from adapters.synthesis.drafts import Drafts, Member
 from adapters.synthesis.prompts import phrasings
 from adapters.synthesis.synthesize import STACKS, acceptance_figures, chosen_documents, synthesize
 from infra.errors import FactoryError
@@ -194,6 +194,14 @@ def test_nothing_is_generated_twice(data: Path) -> None:
     assert (data.parent / "output" / "accepted.jsonl").read_bytes() == first
     run(make_recipe(seed=8), data, base=third)
     assert len(third.asked) == 3, "another seed draws the others anew"
+
+
+def test_a_prompt_that_occurs_twice_is_generated_once(tmp_path: Path) -> None:
+    asked = [(record, Prompt("", text)) for record, text in zip(rows_of("abc"), [*TEXTS[:2], TEXTS[0]], strict=True)]
+    base = teacher(*([text] for text in GOOD))
+    answers = Drafts(tmp_path).answers(Member("m", "m", lambda: base), asked, Sampling(8), "drafts")
+    assert [made[0].text for made in answers] == [GOOD[0], GOOD[1], GOOD[0]]
+    assert [prompt.user for prompt in base.asked] == TEXTS[:2]
 
 
 KILLED = """

@@ -250,6 +250,8 @@ def test_what_teachers_wrote_is_shown_and_decided_by_people(project: Path) -> No
     write_audit(project / ".factory/synthesis/replies" / TABLES / "t.parquet", rows)
 
     assert [one["id"] for one in factory_json("data", "synthetic", "show", "replies", "--verdict", "rejected")] == ["b"]
+    refused = CliRunner().invoke(app, ["data", "synthetic", "show", "replies", "--verdict", "bogus"])
+    assert "no verdict 'bogus'; there are: chosen, outvoted, rejected, queued" in str(refused.exception)
     assert "numbers: not in the source: 10" in " ".join(factory("data", "synthetic", "show", "replies").split())
     assert [one["target"] for one in factory_json("data", "synthetic", "queue", "replies")] == ["I", "II"]
     factory("data", "synthetic", "choose", "replies", "a", "base", "1")
