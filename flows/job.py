@@ -112,7 +112,7 @@ class Job:
             table = self.synthesis_folder / TABLES / f"{stage.key}.parquet"
             place = (self.synthesis_folder, table, output)
             synthesize(self.recipe, data, self._committee(), *place, self.evaluation_texts)
-            check_synthetic(self.recipe, data, output)
+            check_synthetic(self.recipe, data, output, scratch)
 
         names = ("data", "recipe.data", "recipe.synthesis", "code.data", "code.synthesis")
         taught = {f"teacher.{name}": system.identity for name, system in self.teachers.items()}

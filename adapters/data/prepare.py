@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.data.cleaning import Cleaned, Removed, Step, clean
-from adapters.data.expectations import Checkpoints, Failure, Validation
+from adapters.data.expectations import DATA_DOCS, Checkpoints, Failure, Validation
 from adapters.data.overlap import Overlap, remove_overlap
 from adapters.recipe import Recipe
 from adapters.records import Quarantined, Record, is_held_out, read_records, write_records
@@ -47,7 +47,7 @@ def prepare(
     """
     section = recipe.data
     records = sorted(records, key=lambda record: (_precedence(record, section.held_out_share), record.id))
-    checkpoints = Checkpoints(recipe.feature, section, output / "data_docs")
+    checkpoints = Checkpoints(recipe.feature, section, output / DATA_DOCS)
     raw = checkpoints.check("raw", records)
     sound, quarantined, same_ids = _sorted_out(records, raw)
     quarantined += [(record, [failure]) for record, failure in same_ids]
@@ -83,28 +83,33 @@ def prepare(
     }
     (output / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if problems:
-        failed = scratch / "failed"
-        shutil.rmtree(failed, ignore_errors=True)
-        shutil.copytree(output, failed)
-        raise CheckFailed(_message(recipe.feature, problems, quarantine, failed))
+        raise CheckFailed(_message(recipe.feature, problems, quarantine, _keep(output, scratch)))
 
 
-def check_synthetic(recipe: Recipe, data: Path, synthesis: Path) -> None:
+def check_synthetic(recipe: Recipe, data: Path, synthesis: Path, scratch: Path) -> None:
     """Check the records that a teacher completed, in `synthesis/accepted.jsonl`, against the folder `data` that
     `prepare` filled; Data Docs go into `synthesis/data_docs`.
 
     Raises:
-        CheckFailed: a critical expectation fails, each named.
+        CheckFailed: a critical expectation fails, each named. The folder `synthesis` is then in `scratch/failed`.
     """
     accepted = read_records(synthesis / "accepted.jsonl")[0]
     if not accepted:
         return
     unlabelled = {record.id for record in read_records(data / "unlabelled.jsonl")[0]}
-    checkpoints = Checkpoints(recipe.feature, recipe.data, synthesis / "data_docs")
+    checkpoints = Checkpoints(recipe.feature, recipe.data, synthesis / DATA_DOCS)
     critical = checkpoints.check("synthetic", accepted, unlabelled=unlabelled).critical
     if critical:
-        lines = [f"  {verdict.problem}" for verdict in critical]
+        lines = [*(f"  {verdict.problem}" for verdict in critical), f"  everything is in {_keep(synthesis, scratch)}"]
         raise CheckFailed("\n".join([f"{recipe.feature}: the synthetic data fails its checks", *lines]))
+
+
+def _keep(output: Path, scratch: Path) -> Path:
+    """A copy of an output that failed, for people to read: the store keeps none."""
+    failed = scratch / "failed"
+    shutil.rmtree(failed, ignore_errors=True)
+    shutil.copytree(output, failed)
+    return failed
 
 
 def _precedence(record: Record, held_out_share: float) -> tuple[bool, bool]:

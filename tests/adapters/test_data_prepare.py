@@ -239,8 +239,13 @@ def test_synthetic_records_must_be_of_the_training_side(tmp_path: Path) -> None:
     write_records(data / "unlabelled.jsonl", known)
     written = [one.model_copy(update={"target": "a good answer"}) for one in known]
     write_records(synthesis / "accepted.jsonl", written)
-    check_synthetic(make_recipe(), data, synthesis)
+    check_synthetic(make_recipe(), data, synthesis, tmp_path / "scratch")
     assert (synthesis / "data_docs" / "index.html").is_file()
     write_records(synthesis / "accepted.jsonl", [*written, record("h-1", long_text(9), use_case="chat")])
-    with pytest.raises(CheckFailed, match=r"record: expected one of the training side .* found 1 rows are not \(h-1\)"):
-        check_synthetic(make_recipe(), data, synthesis)
+    with pytest.raises(
+        CheckFailed, match=r"record: expected one of the training side .* found 1 rows are not \(h-1\)"
+    ) as no:
+        check_synthetic(make_recipe(), data, synthesis, tmp_path / "scratch")
+    failed = tmp_path / "scratch" / "failed"
+    assert f"everything is in {failed}" in str(no.value)
+    assert (failed / "accepted.jsonl").is_file() and (failed / "data_docs" / "index.html").is_file()
