@@ -3,6 +3,7 @@
 import getpass
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -212,8 +213,16 @@ class Factory:
 
     def lineage(self, name: str, release_key: str) -> Lineage:
         """The lineage that a run of this feature would have now."""
-        recipe, (records, _) = self.feature(name).recipe, self.records(name)
-        return lineage_of(recipe, records, release_key, self.evaluation_texts(name), self._suite_digests(name))
+        return self._lineage(name, self.records(name)[0], release_key, self.evaluation_texts(name))
+
+    def _lineage(
+        self, name: str, records: Sequence[Record], release_key: str, texts: Sequence[tuple[str, str]]
+    ) -> Lineage:
+        # A model that was not fetched yet has taught nobody: until then its source stands for it.
+        known = {base.source: base.digest for base in self.workspace.known_bases()}
+        teachers = {teacher: known.get(source, source) for teacher, source in self._teacher_sources(name).items()}
+        recipe = self.feature(name).recipe
+        return lineage_of(recipe, records, release_key, texts, self._suite_digests(name), teachers)
 
     def suite_files(self, name: str) -> dict[str, dict[str, Path]]:
         """The files of the suites that a feature's recipe names, by suite and name.
@@ -326,7 +335,9 @@ class Factory:
         recipe = self.feature(feature).recipe
         records, refused = self.records(feature)
         texts = self.evaluation_texts(feature)
-        lineage = lineage_of(recipe, records, key, texts, self._suite_digests(feature))
+        release = self.release(key)
+        teachers = self._teachers(feature, release)
+        lineage = self._lineage(feature, records, key, texts)
         settings, start = self.settings, recipe.training.start
         earlier = self.catalog.package_folder(self.catalog.version(feature, start)) if isinstance(start, int) else None
         return Job(
@@ -334,26 +345,57 @@ class Factory:
             records,
             refused,
             lineage,
-            self.release(key),
+            release,
             settings.device,
             settings.teacher_api_keys,
-            self._teachers(feature),
+            teachers,
             self.workspace.books,
             self.synthesis_folder(feature),
             texts,
             earlier,
         )
 
-    def _teachers(self, feature: str) -> dict[str, System]:
-        """The registered versions that a feature's recipe names as teachers."""
+    def _teachers(self, feature: str, release: Release) -> dict[str, System]:
+        """The registered versions, and the models from elsewhere, that a feature's recipe names as teachers; a model
+        that was never fetched is fetched now.
+        """
         section = self.feature(feature).recipe.synthesis
         found = {}
+        for name, source in self._teacher_sources(feature).items():
+            base = next((base for base in self.workspace.known_bases() if base.source == source), None)
+            if base is None or not self.workspace.base_folder(base.digest).is_dir():
+                base = self.fetch(source)
+            folder = self.workspace.base_folder(base.digest)
+            found[name] = System(replace(release, base_digest=base.digest, base_folder=folder), None, base.digest)
         for name, teacher in (section.teachers if section else {}).items():
             if teacher.version is not None:
                 version = self.catalog.version(feature, teacher.version)
                 release = self.release(version.base_release)
                 found[name] = System(release, self.catalog.package_folder(version), version.package)
         return found
+
+    def _teacher_sources(self, feature: str) -> dict[str, str]:
+        """The sources that a feature's recipe names for teachers, by their names; folders as whole paths."""
+        owner = self.feature(feature)
+        section = owner.recipe.synthesis
+        named = {name: teacher.source for name, teacher in (section.teachers if section else {}).items()}
+        return {
+            name: source if "://" in source else str((owner.folder / Path(source).expanduser()).resolve())
+            for name, source in named.items()
+            if source
+        }
+
+    def fetch(self, source: str) -> KnownBase:
+        """Bring a model to this machine, whatever was fetched from there before.
+
+        Raises:
+            FactoryError: the source is none, cannot be reached, or holds no model.
+        """
+        from infra.progress import console
+        from infra.sources import fetch_base
+
+        console.print(f"  fetching {source}", highlight=False)
+        return self.workspace.add_base(source, lambda folder: fetch_base(source, folder).digest)
 
     def synthesis_folder(self, feature: str) -> Path:
         """Where a feature's drafts and audit tables lie; what settings keep no longer goes now, of every feature that

@@ -61,9 +61,9 @@ class System(NamedTuple):
 class Job:
     """The inputs of one feature's rebuild.
 
-    `teachers` are registered versions that teach, by the name that the recipe gives them; `books` is the folder of
-    answers that were ever given, by system; `synthesis_folder` keeps drafts and audit tables of the feature's teachers;
-    `earlier` is the package of the version that training starts from, if the recipe names one.
+    `teachers` are registered versions and other models that teach, by the name that the recipe gives them; `books` is
+    the folder of answers that were ever given, by system; `synthesis_folder` keeps drafts and audit tables of the
+    feature's teachers; `earlier` is the package of the version that training starts from, if the recipe names one.
     """
 
     recipe: Recipe
