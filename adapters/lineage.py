@@ -23,6 +23,8 @@ STAGE_MODULES = {
 }
 # The texts that a recipe keeps out of training; a key only where it names some.
 EVALUATION_SETS = "evaluation_sets"
+# The models that teach beside the base; a key only where a recipe names some.
+TEACHERS = "teachers"
 EVALUATION_MODULES = {
     "code.evaluation": "adapters.evaluation.evaluate",
     "code.answers": "adapters.evaluation.answers",
@@ -55,11 +57,12 @@ def lineage_of(
     release_key: str,
     evaluation_texts: Sequence[tuple[str, str]] = (),
     suite_files: Mapping[str, str] | None = None,
+    teachers: Mapping[str, str] | None = None,
 ) -> Lineage:
     """The lineage that `recipe` over `records` and the base release `release_key` would give now.
 
     `evaluation_texts` are pairs of name and text that nothing is to be trained on, `suite_files` digests of the files
-    of the recipe's suites.
+    of the recipe's suites, `teachers` digests of the models that its teachers' sources hold, by the teachers' names.
     """
     training, held_out = split_held_out(records, recipe.data.held_out_share)
     build = {
@@ -72,6 +75,8 @@ def lineage_of(
     }
     if evaluation_texts:
         build[EVALUATION_SETS] = digest(evaluation_texts)
+    if teachers:
+        build[TEACHERS] = digest(dict(teachers))
     skipped = set()
     if recipe.synthesis is not None:
         build["recipe.synthesis"] = recipe.synthesis.digest

@@ -125,11 +125,12 @@ _TASKS: dict[Metric, Task] = {"rouge_l": "summarize", "sari": "rewrite", "macro_
 
 
 class Teacher(Section):
-    """One member of the committee: the full-precision base unless `url` or `version` is given."""
+    """One member of the committee: the full-precision base unless `url`, `version` or `source` is given."""
 
     url: str = Field(default="", description="an OpenAI-compatible endpoint")
     model: str = Field(default="", description="the endpoint's model")
     version: int | None = Field(default=None, gt=0, description="a registered version of this feature")
+    source: str = Field(default="", description="another model, named as base models are; a folder from the feature's")
     at_once: int = Field(default=8, gt=0, le=256, description="requests that an endpoint gets at a time")
     requests_per_minute: float | None = Field(default=None, gt=0, description="at most so many to an endpoint")
 
@@ -137,6 +138,8 @@ class Teacher(Section):
     def _is_one_thing(self) -> "Teacher":
         if self.url and self.version:
             raise ValueError("a teacher has a url or a version, not both")
+        if self.source and (self.url or self.version):
+            raise ValueError("a teacher with a source has no url and no version")
         if self.url and not self.model:
             raise ValueError("a teacher with a url needs the model's name")
         if "@" in self.url:

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from infra.canonical import canonical_json
+
+# Ids are written a line each, and are named in commands.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Record(BaseModel):
@@ -22,6 +26,13 @@ class Record(BaseModel):
     target: str | list[str] | None = None
     source: str = Field(min_length=1)
     license: str = Field(min_length=1)
+
+    @field_validator("id")
+    @classmethod
+    def _is_one_line(cls, value: str) -> str:
+        if _CONTROL.search(value):
+            raise ValueError("holds a control character")
+        return value
 
     @property
     def targets(self) -> list[str]:

@@ -55,6 +55,11 @@ def outbox_of(factory: Factory) -> Outbox:
     return Outbox(factory.workspace.root / "events.db")
 
 
+def part_of(feature: str) -> str:
+    """The part of the workspace that a run of a feature holds."""
+    return f"feature-{feature}"
+
+
 @contextmanager
 def changing(factory: Factory, part: str, seconds: float = 0.0, features: Sequence[str] = ()) -> Iterator[None]:
     """Hold a part of the workspace for a block that decides, or changes inputs of `features`; tell what it changed."""

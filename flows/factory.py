@@ -3,6 +3,7 @@
 import getpass
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,6 +155,16 @@ class Factory:
         Raises:
             FactoryError: a corpus file is missing or lies outside the feature's folder.
         """
+        corpus, refused = self.corpus(name)
+        overlay = read_overlay(self.data.folder / name)
+        return effective_records(corpus, overlay.added, overlay.removed), [*refused, *overlay.refused]
+
+    def corpus(self, name: str) -> tuple[list[Record], list[Quarantined]]:
+        """The records of a feature's corpus files, and rows that are none.
+
+        Raises:
+            FactoryError: a corpus file is missing or lies outside the feature's folder.
+        """
         feature = self.feature(name)
         corpus: dict[str, Record] = {}
         refused: list[Quarantined] = []
@@ -168,22 +179,29 @@ class Factory:
             for record in records:
                 if corpus.setdefault(record.id, record) is not record:
                     refused.append(Quarantined(entry, f"id {record.id!r} is in another file", record.model_dump_json()))
-        overlay = read_overlay(self.data.folder / name)
-        return effective_records(list(corpus.values()), overlay.added, overlay.removed), [*refused, *overlay.refused]
+        return list(corpus.values()), refused
 
     def evaluation_texts(self, name: str) -> list[tuple[str, str]]:
-        """The texts that a feature's recipe keeps out of its training, each with the place where it stands.
+        """The texts that a feature's recipe keeps out of its training, each with the place where it stands: those of
+        its evaluation sets and of its suites. People's verdicts hold no texts.
 
         Raises:
             FactoryError: a file is missing or cannot be read.
         """
-        feature = self.feature(name)
+        feature, suites = self.feature(name), self.suite_files(name)
         entries = feature.recipe.data.cleaning.evaluation_sets
-        if not entries:
-            return []
-        from adapters.data.convert import read_texts
+        texts: list[tuple[str, str]] = []
+        if entries:
+            from adapters.data.convert import read_texts
 
-        return [found for entry in entries for found in read_texts(feature.folder / Path(entry).expanduser())]
+            for entry in entries:
+                texts += read_texts(feature.folder / Path(entry).expanduser())
+        if suites:
+            from adapters.evaluation.suites.texts import suite_texts
+
+            for suite in sorted(suites):
+                texts += suite_texts(dict(sorted(suites[suite].items())))
+        return texts
 
     def chosen(self, names: Sequence[str]) -> list[str]:
         """The named features, all of them if none is named.
@@ -195,8 +213,16 @@ class Factory:
 
     def lineage(self, name: str, release_key: str) -> Lineage:
         """The lineage that a run of this feature would have now."""
-        recipe, (records, _) = self.feature(name).recipe, self.records(name)
-        return lineage_of(recipe, records, release_key, self.evaluation_texts(name), self._suite_digests(name))
+        return self._lineage(name, self.records(name)[0], release_key, self.evaluation_texts(name))
+
+    def _lineage(
+        self, name: str, records: Sequence[Record], release_key: str, texts: Sequence[tuple[str, str]]
+    ) -> Lineage:
+        # A model that was not fetched yet has taught nobody: until then its source stands for it.
+        known = {base.source: base.digest for base in self.workspace.known_bases()}
+        teachers = {teacher: known.get(source, source) for teacher, source in self._teacher_sources(name).items()}
+        recipe = self.feature(name).recipe
+        return lineage_of(recipe, records, release_key, texts, self._suite_digests(name), teachers)
 
     def suite_files(self, name: str) -> dict[str, dict[str, Path]]:
         """The files of the suites that a feature's recipe names, by suite and name.
@@ -309,7 +335,9 @@ class Factory:
         recipe = self.feature(feature).recipe
         records, refused = self.records(feature)
         texts = self.evaluation_texts(feature)
-        lineage = lineage_of(recipe, records, key, texts, self._suite_digests(feature))
+        release = self.release(key)
+        teachers = self._teachers(feature, release)
+        lineage = self._lineage(feature, records, key, texts)
         settings, start = self.settings, recipe.training.start
         earlier = self.catalog.package_folder(self.catalog.version(feature, start)) if isinstance(start, int) else None
         return Job(
@@ -317,20 +345,28 @@ class Factory:
             records,
             refused,
             lineage,
-            self.release(key),
+            release,
             settings.compute,
             settings.teacher_api_keys,
-            self._teachers(feature),
+            teachers,
             self.workspace.books,
             self.synthesis_folder(feature),
             texts,
             earlier,
         )
 
-    def _teachers(self, feature: str) -> dict[str, System]:
-        """The registered versions that a feature's recipe names as teachers."""
+    def _teachers(self, feature: str, release: Release) -> dict[str, System]:
+        """The registered versions, and the models from elsewhere, that a feature's recipe names as teachers; a model
+        that was never fetched is fetched now.
+        """
         section = self.feature(feature).recipe.synthesis
         found = {}
+        for name, source in self._teacher_sources(feature).items():
+            base = next((base for base in self.workspace.known_bases() if base.source == source), None)
+            if base is None or not self.workspace.base_folder(base.digest).is_dir():
+                base = self.fetch(source)
+            folder = self.workspace.base_folder(base.digest)
+            found[name] = System(replace(release, base_digest=base.digest, base_folder=folder), None, base.digest)
         for name, teacher in (section.teachers if section else {}).items():
             if teacher.version is not None:
                 version = self.catalog.version(feature, teacher.version)
@@ -338,14 +374,39 @@ class Factory:
                 found[name] = System(release, self.catalog.package_folder(version), version.package)
         return found
 
+    def _teacher_sources(self, feature: str) -> dict[str, str]:
+        """The sources that a feature's recipe names for teachers, by their names; folders as whole paths."""
+        owner = self.feature(feature)
+        section = owner.recipe.synthesis
+        named = {name: teacher.source for name, teacher in (section.teachers if section else {}).items()}
+        return {
+            name: source if "://" in source else str((owner.folder / Path(source).expanduser()).resolve())
+            for name, source in named.items()
+            if source
+        }
+
+    def fetch(self, source: str) -> KnownBase:
+        """Bring a model to this machine, whatever was fetched from there before.
+
+        Raises:
+            FactoryError: the source is none, cannot be reached, or holds no model.
+        """
+        from infra.progress import console
+        from infra.sources import fetch_base
+
+        console.print(f"  fetching {source}", highlight=False)
+        return self.workspace.add_base(source, lambda folder: fetch_base(source, folder).digest)
+
     def synthesis_folder(self, feature: str) -> Path:
-        """Where a feature's drafts and audit tables lie; what settings keep no longer goes now.
+        """Where a feature's drafts and audit tables lie; what settings keep no longer goes now, of every feature that
+        ever was in the workspace.
 
         Raises:
             FactoryError: there is no such feature.
         """
         folder = self.workspace.synthesis / self.feature(feature).recipe.feature
-        expire(folder, self.settings.audit_days)
+        for one in self.workspace.synthesis.glob("*"):
+            expire(one, self.settings.audit_days)
         return folder
 
     def production_package(self, feature: str) -> tuple["Version", Path]:

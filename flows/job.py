@@ -4,6 +4,7 @@ A job holds what was read when the run started, so every key of the run speaks o
 a `Stage`; later ones take the folders of earlier ones.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -61,9 +62,9 @@ class System(NamedTuple):
 class Job:
     """The inputs of one feature's rebuild.
 
-    `teachers` are registered versions that teach, by the name that the recipe gives them; `books` is the folder of
-    answers that were ever given, by system; `synthesis_folder` keeps drafts and audit tables of the feature's teachers;
-    `earlier` is the package of the version that training starts from, if the recipe names one.
+    `teachers` are registered versions and other models that teach, by the name that the recipe gives them; `books` is
+    the folder of answers that were ever given, by system; `synthesis_folder` keeps drafts and audit tables of the
+    feature's teachers; `earlier` is the package of the version that training starts from, if the recipe names one.
     """
 
     recipe: Recipe
@@ -98,7 +99,7 @@ class Job:
             "records": digest_records(self.records),
             "refused": digest([[row.where, row.reason, row.row] for row in self.refused]),
             **self._keys("recipe.data", "code.data"),
-            **({EVALUATION_SETS: self.lineage.build[EVALUATION_SETS]} if self.evaluation_texts else {}),
+            **self._evaluation_sets(),
         }
         return Stage("data", inputs, build)
 
@@ -110,12 +111,14 @@ class Job:
             from adapters.synthesis.synthesize import synthesize
 
             table = self.synthesis_folder / TABLES / f"{stage.key}.parquet"
-            synthesize(self.recipe, data, self._committee(), self.synthesis_folder, table, output)
-            check_synthetic(self.recipe, data, output)
+            place = (self.synthesis_folder, table, output)
+            synthesize(self.recipe, data, self._committee(), *place, self.evaluation_texts)
+            check_synthetic(self.recipe, data, output, scratch)
 
         names = ("data", "recipe.data", "recipe.synthesis", "code.data", "code.synthesis")
         taught = {f"teacher.{name}": system.identity for name, system in self.teachers.items()}
-        stage = Stage("synthesis", {"base": self.release.base_digest, **taught, **self._keys(*names)}, build)
+        inputs = {"base": self.release.base_digest, **taught, **self._keys(*names), **self._evaluation_sets()}
+        stage = Stage("synthesis", inputs, build)
         return stage
 
     def training(self, data: Path, synthesis: Path | None, follow: "Follow") -> Stage:
@@ -123,6 +126,7 @@ class Job:
         files = [data / "training.jsonl", *([synthesis / "accepted.jsonl"] if synthesis else [])]
 
         def build(output: Path, scratch: Path) -> None:
+            from adapters.synthesis.synthesize import STACKS
             from adapters.training.examples import read_examples
             from adapters.training.launch import train_on_devices
 
@@ -133,8 +137,11 @@ class Job:
             place = (output, scratch, self.compute.device, self.earlier)
             with follow(stage.key) as on_step:
                 train_on_devices(release.folder, examples, section, release.base_digest, *place, on_step)
-            ids = sorted({record.id for file in files for record in read_records(file)[0]})
-            (output / TRAINED_ON).write_bytes(canonical_json(ids))
+            ids = {record.id for file in files for record in read_records(file)[0]}
+            if synthesis:
+                stacks = json.loads((synthesis / STACKS).read_text("utf-8"))
+                ids |= {one for members in stacks.values() for one in members}
+            (output / TRAINED_ON).write_bytes(canonical_json(sorted(ids)))
 
         inputs = {name: key for name, key in self.lineage.build.items() if not name.endswith(".device")}
         stage = Stage("training", inputs, build)
@@ -268,6 +275,10 @@ class Job:
 
     def _keys(self, *names: str) -> dict[str, str]:
         return {name: self.lineage.build[name] for name in names}
+
+    def _evaluation_sets(self) -> dict[str, str]:
+        """The key of the texts that nothing is trained on, where there are some."""
+        return {EVALUATION_SETS: self.lineage.build[EVALUATION_SETS]} if self.evaluation_texts else {}
 
     def _committee(self) -> "list[Member]":
         """The recipe's teachers, none of them opened yet."""

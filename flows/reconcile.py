@@ -23,10 +23,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.states import Crashed
 
-from flows.events import announce
+from flows.events import announce, part_of
 from flows.factory import Factory, open_factory
 from flows.planning import Plan, make_plan
-from flows.retrain import part_of
 from flows.stops import stop_of, stop_of_base
 from flows.tasks import HOUR
 from infra.canonical import digest

@@ -12,7 +12,6 @@ from flows.factory import Factory, open_factory
 from flows.outcome import Outcome
 from flows.stops import noted, stop_of_base
 from flows.tasks import HOUR, TASK, Stopwatch
-from infra.progress import console
 from infra.store import Built
 from infra.workspace import KnownBase
 from registry import promotion
@@ -62,11 +61,7 @@ def fetch(factory: Factory, source: str | None) -> KnownBase:
     known = None if source else factory.current_base()
     if known is not None and factory.workspace.base_folder(known.digest).is_dir():
         return known
-    wanted = source or (known.source if known else factory.settings.base)
-    from infra.sources import fetch_base
-
-    console.print(f"  base: fetching {wanted}", highlight=False)
-    return factory.workspace.add_base(wanted, lambda folder: fetch_base(wanted, folder).digest)
+    return factory.fetch(source or (known.source if known else factory.settings.base))
 
 
 @task(task_run_name="register base", timeout_seconds=HOUR, **TASK)

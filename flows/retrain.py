@@ -10,13 +10,14 @@ from typing import Any
 
 from prefect import flow, task
 
+from adapters.data.expectations import DATA_DOCS
 from adapters.device.package import verify_package
 from adapters.evaluation.gates import GateReport
 from adapters.palettization.assemble import read_manifest
 from adapters.synthesis.picture import acceptance_picture
 from adapters.synthesis.synthesize import acceptance_figures
 from flows.curves import followed, points, run_name
-from flows.events import changing
+from flows.events import changing, part_of
 from flows.factory import Factory, open_factory
 from flows.job import TRAINED_ON, Job
 from flows.outcome import Outcome
@@ -45,11 +46,6 @@ def retrain(home: str | None, profile: str | None, feature: str, promote: bool) 
         with noted(factory, feature, lambda: stop_of(plan)):
             outcome = _follow(factory, job, plan, promote, rows[-1].number if rows else 0)
     return outcome.to_json()
-
-
-def part_of(feature: str) -> str:
-    """The part of the workspace that a run of a feature holds."""
-    return f"feature-{feature}"
 
 
 def _follow(factory: Factory, job: Job, plan: FeaturePlan, promote: bool, seen: int) -> Outcome:
@@ -99,7 +95,7 @@ def build_and_test(factory: Factory, job: Job, plan: FeaturePlan, outcome: Outco
     outcome.bits_per_weight = read_manifest(job.release.folder).bits_per_weight
     outcome.report = str(evaluation.path / "report.html")
     against = rivals["production"].identity if "production" in rivals else None
-    evidence = [trained_on, data.path / "data.html", data.path / "data_docs"]
+    evidence = [trained_on, data.path / "data.html", data.path / DATA_DOCS]
     seconds = outcome.seconds
     return register(factory, job, package, report, evaluation, reports, evidence, seconds, against, trained)
 
@@ -147,10 +143,12 @@ def register(
                 series.setdefault(curve, []).append((step["step"], value))
     page = [evaluation.path / name for name in ("report.html", "scores.json", "samples.jsonl")]
     trained_on, data_page, data_docs = evidence
-    files = {"": [*page, trained_on, data_page], "figures": [evaluation.path / "figures"], "data_docs": [data_docs]}
+    files = {"": [*page, trained_on, data_page], "figures": [evaluation.path / "figures"], DATA_DOCS: [data_docs]}
     files |= {f"reports/{name}": [path] for name, path in reports.items()}
     pictures = {}
     if "synthesis" in reports:
+        docs = reports["synthesis"].parent / DATA_DOCS
+        files |= {f"{DATA_DOCS}_synthetic": [docs]} if docs.is_dir() else {}  # nothing accepted, nothing checked
         acceptance = json.loads(reports["synthesis"].read_text("utf-8"))
         metrics |= acceptance_figures(acceptance)
         pictures = {"synthesis.png": acceptance_picture(acceptance)}

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -181,23 +181,26 @@ class DataRepo:
                     states[pointer.stem] = "not pushed" if repo.status(targets=target, cloud=True) else "versioned"
             return states
 
-    def add_records(self, feature: str, records: Iterable[Row]) -> DataVersion:
-        """Add records to a feature's data; one with a known id takes its place, a removed id is back."""
+    def add_records(self, feature: str, records: Iterable[Row], corpus: Iterable[Row] = ()) -> DataVersion:
+        """Add records to a feature's data; one with a known id takes its place, a removed id is back.
+
+        `corpus` are the records that the added ones lie over; the version holds what then is effective.
+        """
         with self._locked():
             added = self._added(feature)
             new = {record.id: record.model_dump() for record in records}
             removed = self._removed(feature) - new.keys()
-            files = _overlay_files(added | new, removed)
+            files = _overlay_files(corpus, added | new, removed)
             return self._snapshot(feature, files, f"{feature}: add {len(new)} records")
 
-    def remove_records(self, feature: str, ids: Iterable[str]) -> DataVersion:
-        """Remove records from a feature's data by id, wherever they came from."""
+    def remove_records(self, feature: str, ids: Iterable[str], corpus: Iterable[Row] = ()) -> DataVersion:
+        """Remove records from a feature's data by id, wherever they came from; `corpus` as in `add_records`."""
         gone = set(ids)
         if broken := [one for one in gone if "\n" in one or not one.strip()]:
             raise FactoryError(f"{broken[0]!r} is no record id")
         with self._locked():
             added = {one: row for one, row in self._added(feature).items() if one not in gone}
-            files = _overlay_files(added, self._removed(feature) | gone)
+            files = _overlay_files(corpus, added, self._removed(feature) | gone)
             return self._snapshot(feature, files, f"{feature}: remove {len(gone)} records")
 
     def _added(self, feature: str) -> dict[str, dict[str, Any]]:
@@ -332,9 +335,20 @@ def _put(path: Path, content: bytes | Path) -> None:
     temporary.replace(path)
 
 
-def _overlay_files(added: Mapping[str, dict[str, Any]], removed: Iterable[str]) -> dict[str, bytes]:
-    rows = [canonical_json(added[one]) + b"\n" for one in sorted(added)]
-    return {ADDED: b"".join(rows), REMOVED: "".join(f"{one}\n" for one in sorted(removed)).encode()}
+def _overlay_files(
+    corpus: Iterable[Row], added: Mapping[str, dict[str, Any]], removed: Collection[str]
+) -> dict[str, bytes]:
+    """The overlay, and the effective records as a run would keep them: versions compare only if all hold these."""
+    effective = {record.id: record.model_dump() for record in corpus} | dict(added)
+    return {
+        RECORDS: _lines({one: row for one, row in effective.items() if one not in removed}),
+        ADDED: _lines(added),
+        REMOVED: "".join(f"{one}\n" for one in sorted(removed)).encode(),
+    }
+
+
+def _lines(rows: Mapping[str, dict[str, Any]]) -> bytes:
+    return b"".join(canonical_json(rows[one]) + b"\n" for one in sorted(rows))
 
 
 def _md5(pointer: str) -> str:

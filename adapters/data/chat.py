@@ -120,6 +120,8 @@ def _time(value: Any) -> float | None:
         return None
     try:
         seconds = float(value)
+    except OverflowError:  # an integer of more digits than a time has
+        return None
     except (TypeError, ValueError):
         try:
             moment = datetime.fromisoformat(str(value))

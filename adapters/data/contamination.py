@@ -67,13 +67,19 @@ class EvaluationNgrams:
             order = numpy.argsort(together, kind="stable")
             self._lengths[n] = _Length(together[order], numpy.asarray(owners[n])[order], numpy.zeros_like(order))
 
-    def matches(self, texts: Callable[[], Iterable[tuple[str, str]]], common: int) -> Matches:
-        """What shares an n-gram that at most `common` of the texts have. `texts` gives pairs of name and text, and is
-        read twice: to count, then to match. Time and memory grow with the texts, not with the pairs that match.
+    def matches(
+        self,
+        texts: Callable[[], Iterable[tuple[str, str]]],
+        common: int,
+        usage: Callable[[], Iterable[tuple[str, str]]] | None = None,
+    ) -> Matches:
+        """What shares an n-gram that at most `common` of the texts have, or of those in `usage`. `texts` gives pairs of
+        name and text, and is read twice: to count, then to match. Time and memory grow with the texts, not with the
+        pairs that match.
         """
         for length in self._lengths.values():
             length.usage[:] = 0
-        for _, text in texts():
+        for _, text in (usage or texts)():
             codes = word_codes(words(text))
             for n, length in self._lengths.items():
                 first, last = _found(length, numpy.unique(ngram_codes(codes, n)))

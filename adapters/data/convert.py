@@ -47,15 +47,20 @@ def convert(
             record = _record(row, input_field, target_field, defaults)
         except ValidationError as error:
             reasons = (f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
-            refused.append(Quarantined(where, "; ".join(reasons), raw))
+            refused.append(_refused(where, "; ".join(reasons), raw))
         except ValueError as error:
-            refused.append(Quarantined(where, str(error), raw))
+            refused.append(_refused(where, str(error), raw))
         else:
             if record.id in records:
-                refused.append(Quarantined(where, f"id {record.id!r} occurs twice", raw))
+                refused.append(_refused(where, f"id {record.id!r} occurs twice", raw))
             else:
                 records[record.id] = record
     return list(records.values()), refused
+
+
+def _refused(where: str, reason: str, raw: str) -> Quarantined:
+    """A refusal that can be printed: JSON may hold halves of characters, and the names of files may, too."""
+    return Quarantined(*(readable(text.encode("utf-8", "backslashreplace")) for text in (where, reason, raw)))
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Row | Text | str, str]]:
@@ -145,12 +150,13 @@ def read_texts(path: Path) -> Iterator[tuple[str, str]]:
     for where, row, _ in _rows(path):
         if isinstance(row, str):
             raise FactoryError(f"{path.parent if path.is_file() else path}: {where}: {row}")
-        yield from ((where, text) for text in ([row.text] if isinstance(row, Text) else _strings(row)))
+        yield from ((where, text) for text in ([row.text] if isinstance(row, Text) else strings_in(row)))
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings_in(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, however deep it lies; names of fields are none."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _strings(inner)
+            yield from strings_in(inner)

@@ -1,6 +1,6 @@
 """Checkpoints: what a feature's records must be at each stage, checked by Great Expectations, shown in its Data Docs.
 
-A warning is about rows: those that fail are quarantined, and the feature goes on. A critical failure stops it.
+A warning is about rows: those that fail are left out, and the feature goes on. A critical failure stops it.
 """
 
 import logging
@@ -15,7 +15,7 @@ from adapters.data.suites import Stage, expectations, table
 from adapters.recipe import DataSection
 from adapters.records import Record
 
-_SITE = "data_docs"
+DATA_DOCS = "data_docs"
 _NAMED = 5
 
 
@@ -75,7 +75,7 @@ class Checkpoints:
         self._context.variables.progress_bars = {"globally": False}
         store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.absolute())}
         self._context.add_data_docs_site(
-            _SITE,
+            DATA_DOCS,
             {
                 "class_name": "SiteBuilder",
                 "show_how_to_buttons": False,
@@ -130,7 +130,7 @@ class Checkpoints:
             gx.Checkpoint(
                 name=title,
                 validation_definitions=[definition],
-                actions=[gx.checkpoint.UpdateDataDocsAction(name=_SITE, site_names=[_SITE])],
+                actions=[gx.checkpoint.UpdateDataDocsAction(name=DATA_DOCS, site_names=[DATA_DOCS])],
                 result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["position"]},
             )
         )

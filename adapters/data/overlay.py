@@ -52,8 +52,8 @@ class Difference:
 
 
 def version_records(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
-    """The records of a version by id, as plain values: those of its last run, what was added since, less what was
-    removed. `files` are the version's, by name.
+    """The records of a version by id, as plain values: those that were effective when it was made. `files` are the
+    version's, by name. A run keeps what it began with, so what was added or removed meanwhile counts over that.
     """
     lines = (line for name in (RECORDS, ADDED) for line in files.get(name, b"").split(b"\n") if line.strip())
     rows = {row["id"]: row for row in map(json.loads, lines)}

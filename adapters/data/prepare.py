@@ -18,8 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adapters.data.cleaning import Removed, clean
-from adapters.data.expectations import Checkpoints, Failure, Validation
+from adapters.data.cleaning import Cleaned, Removed, Step, clean
+from adapters.data.expectations import DATA_DOCS, Checkpoints, Failure, Validation
 from adapters.data.overlap import Overlap, remove_overlap
 from adapters.recipe import Recipe
 from adapters.records import Quarantined, Record, is_held_out, read_records, write_records
@@ -47,14 +47,16 @@ def prepare(
     """
     section = recipe.data
     records = sorted(records, key=lambda record: (_precedence(record, section.held_out_share), record.id))
-    checkpoints = Checkpoints(recipe.feature, section, output / "data_docs")
+    checkpoints = Checkpoints(recipe.feature, section, output / DATA_DOCS)
     raw = checkpoints.check("raw", records)
-    sound, quarantined = _sorted_out(records, raw)
+    sound, quarantined, same_ids = _sorted_out(records, raw)
+    quarantined += [(record, [failure]) for record, failure in same_ids]
     # Before cleaning, which changes the text that decides.
     held_out = {record.id for record in sound if is_held_out(record, section.held_out_share)}
     cleaned = clean(sound, section.cleaning)
     checked = checkpoints.check("cleaned", cleaned.records)
-    kept, more = _sorted_out(cleaned.records, checked)
+    kept, more, repeats = _sorted_out(cleaned.records, checked)
+    _remove_repeats(cleaned, repeats)
     overlap = remove_overlap(kept, held_out, section.cleaning, evaluation_texts)
     used = checkpoints.check("training", overlap.records, held_out=held_out)
 
@@ -81,28 +83,33 @@ def prepare(
     }
     (output / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if problems:
-        failed = scratch / "failed"
-        shutil.rmtree(failed, ignore_errors=True)
-        shutil.copytree(output, failed)
-        raise CheckFailed(_message(recipe.feature, problems, quarantine, failed))
+        raise CheckFailed(_message(recipe.feature, problems, quarantine, _keep(output, scratch)))
 
 
-def check_synthetic(recipe: Recipe, data: Path, synthesis: Path) -> None:
+def check_synthetic(recipe: Recipe, data: Path, synthesis: Path, scratch: Path) -> None:
     """Check the records that a teacher completed, in `synthesis/accepted.jsonl`, against the folder `data` that
     `prepare` filled; Data Docs go into `synthesis/data_docs`.
 
     Raises:
-        CheckFailed: a critical expectation fails, each named.
+        CheckFailed: a critical expectation fails, each named. The folder `synthesis` is then in `scratch/failed`.
     """
     accepted = read_records(synthesis / "accepted.jsonl")[0]
     if not accepted:
         return
     unlabelled = {record.id for record in read_records(data / "unlabelled.jsonl")[0]}
-    checkpoints = Checkpoints(recipe.feature, recipe.data, synthesis / "data_docs")
+    checkpoints = Checkpoints(recipe.feature, recipe.data, synthesis / DATA_DOCS)
     critical = checkpoints.check("synthetic", accepted, unlabelled=unlabelled).critical
     if critical:
-        lines = [f"  {verdict.problem}" for verdict in critical]
+        lines = [*(f"  {verdict.problem}" for verdict in critical), f"  everything is in {_keep(synthesis, scratch)}"]
         raise CheckFailed("\n".join([f"{recipe.feature}: the synthetic data fails its checks", *lines]))
+
+
+def _keep(output: Path, scratch: Path) -> Path:
+    """A copy of an output that failed, for people to read: the store keeps none."""
+    failed = scratch / "failed"
+    shutil.rmtree(failed, ignore_errors=True)
+    shutil.copytree(output, failed)
+    return failed
 
 
 def _precedence(record: Record, held_out_share: float) -> tuple[bool, bool]:
@@ -112,13 +119,14 @@ def _precedence(record: Record, held_out_share: float) -> tuple[bool, bool]:
 
 def _sorted_out(
     records: Sequence[Record], validation: Validation
-) -> tuple[list[Record], list[tuple[Record, list[Failure]]]]:
-    """The records that pass, and those that are refused, with why. Of records that repeat each other the first sound
-    one stays.
+) -> tuple[list[Record], list[tuple[Record, list[Failure]]], list[tuple[Record, Failure]]]:
+    """The records that pass; those that are refused, with why; and those that repeat another one, of which the first
+    sound one stays.
     """
     refusals: dict[int, list[Failure]] = {}
     for failure in validation.failures:
         refusals.setdefault(failure.position, []).append(failure)
+    repeats: dict[int, Failure] = {}
     first: dict[tuple[str, str], int] = {}
     for failure in sorted(validation.repeated, key=lambda failure: failure.position):
         if failure.position in refusals:
@@ -126,9 +134,19 @@ def _sorted_out(
         stays = first.setdefault((failure.what, failure.found), failure.position)
         if stays != failure.position:
             found = f"record {records[stays].id!r}"
-            refusals[failure.position] = [Failure(failure.position, failure.what, failure.expected, found)]
-    kept = [record for position, record in enumerate(records) if position not in refusals]
-    return kept, [(records[position], refusals[position]) for position in sorted(refusals)]
+            repeats[failure.position] = Failure(failure.position, failure.what, failure.expected, found)
+    kept = [record for position, record in enumerate(records) if position not in refusals | repeats]
+    refused = [(records[position], refusals[position]) for position in sorted(refusals)]
+    return kept, refused, [(records[position], repeats[position]) for position in sorted(repeats)]
+
+
+def _remove_repeats(cleaned: Cleaned, repeats: Sequence[tuple[Record, Failure]]) -> None:
+    """Count records that repeat another one's input as removed: they are no worse than near duplicates."""
+    step = cleaned.steps["exact_duplicates"] = Step(seen=len(cleaned.records))
+    for record, failure in repeats:
+        reason = f"has the input of {failure.found}"
+        step.removes(record, reason)
+        cleaned.removed.append(Removed("exact_duplicates", reason, record))
 
 
 def _sides(records: Sequence[Record], held_out: set[str]) -> dict[str, list[Record]]:

@@ -107,11 +107,28 @@ def parquet_rows(path: Path) -> Rows:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
-                for row in batch.to_pylist():
+                for row, raw in _batch_rows(batch):
                     number += 1
-                    yield number, row, json.dumps(row, ensure_ascii=False, default=str)
+                    yield number, row, raw or json.dumps(row, ensure_ascii=False, default=str)
     except (pyarrow.ArrowException, OSError) as error:
         yield number + 1, f"not Parquet: {str(error).splitlines()[0]}", readable(path.read_bytes())
+
+
+def _batch_rows(batch: Any) -> Iterator[tuple[Row | str, str]]:
+    """The rows of a batch. Where Python has no value for one (a time beyond the year 9999), that row has a reason and
+    what stood there instead.
+    """
+    try:
+        yield from [(row, "") for row in batch.to_pylist()]
+        return
+    except (OverflowError, ValueError):
+        pass
+    for place in range(batch.num_rows):
+        one = batch.slice(place, 1)
+        try:
+            yield one.to_pylist()[0], ""
+        except (OverflowError, ValueError) as error:
+            yield f"a value that cannot be read: {error}", str(one)
 
 
 def readable(content: bytes) -> str:

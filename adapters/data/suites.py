@@ -2,7 +2,7 @@
 
 - `raw`, what came in: ids, use cases, sources, licences. A row that fails is quarantined.
 - `cleaned`, what cleaning left: inputs unique, nothing decoded wrongly, sane lengths, known labels. A row that fails is
-  quarantined.
+  quarantined; one whose input is there already is removed as a duplicate.
 - `synthetic`, what a teacher wrote: a target for each of some records of the training side that had none. A failure
   stops the feature; lengths that the recipe does not expect of people only show in the Data Docs.
 - `training`, what is trained and tested on: each use case and label covered, no text on both sides. A failure stops the

@@ -15,6 +15,7 @@ _STEPS = {
     "language": "Records in languages that the recipe does not ask for go.",
     "profanity": "Records with profane words go.",
     "quality": "Records whose input scores below the recipe's threshold go.",
+    "exact_duplicates": "Of equal inputs of one use case, white space and case aside, the first sound one stays.",
     "near_duplicates": "Of inputs that are nearly the same, the first one stays.",
     "evaluation_sets": "What shares an n-gram with an evaluation set is not trained on.",
     "held_out": "What shares an n-gram with a training record is not tested on.",

@@ -2,11 +2,12 @@
 
 A table holds what teachers made of people's texts. So it lies outside of the store, whose outputs never change: rows of
 a record that is taken out of the data go, and so does every file that nobody wrote to for as long as settings say.
-Columns: id, use_case, teacher, phrasing, number, text, target, tokens, logprob, groundedness, score, agreement, rank,
-verdict, reasons (by filter), question (why people must decide).
+Columns: id, members (of a stack, the ids of its records), use_case, teacher, phrasing, number, text, target, tokens,
+logprob, groundedness, score, agreement, rank, verdict, reasons (by filter), question (why people must decide).
 """
 
 import json
+import os
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from infra.errors import FactoryError
 
 TABLES = "tables"
 DRAFTS = "drafts"
+VERDICTS = ("chosen", "outvoted", "rejected", "queued")
 _DAY = 86400.0
 
 
@@ -26,7 +28,7 @@ def write_audit(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
     text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
     schema = pyarrow.schema(
-        [(name, text) for name in ("id", "use_case", "teacher")]
+        [("id", text), ("members", pyarrow.list_(text)), ("use_case", text), ("teacher", text)]
         + [(name, whole) for name in ("phrasing", "number")]
         + [(name, text) for name in ("text", "target")]
         + [("tokens", whole)]
@@ -68,23 +70,33 @@ def latest_audit(folder: Path) -> Path:
 
 
 def forget(folder: Path, ids: Collection[str]) -> int:
-    """Take the candidates of some records out of a feature's tables and drafts; returns how many rows went."""
-    gone = 0
+    """Take the candidates of some records, and of stacks that hold them, out of a feature's tables and drafts; returns
+    how many rows went. Files stay as old as they are: which table is the newest and what expires is told by that.
+    """
+    gone, unwanted = 0, set(ids)
     for path in (folder / TABLES).glob("*.parquet"):
         rows = read_audit(path)
-        kept = [row for row in rows if row["id"] not in ids]
+        kept = [row for row in rows if unwanted.isdisjoint({row["id"], *(row.get("members") or ())})]
         if len(kept) < len(rows):
+            times = path.stat()
             write_audit(path, kept)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
             gone += len(rows) - len(kept)
     for path in (folder / DRAFTS).glob("*.jsonl"):
         lines = path.read_bytes().splitlines(keepends=True)
-        left = [line for line in lines if line.endswith(b"\n") and json.loads(line)["record"] not in ids]
+        left = [line for line in lines if line.endswith(b"\n") and unwanted.isdisjoint(_about(json.loads(line)))]
         if len(left) < len(lines):
-            written = path.with_suffix(".new")
+            times, written = path.stat(), path.with_suffix(".new")
             written.write_bytes(b"".join(left))
+            os.utime(written, ns=(times.st_atime_ns, times.st_mtime_ns))
             written.replace(path)
             gone += len(lines) - len(left)
     return gone
+
+
+def _about(draft: dict[str, Any]) -> set[str]:
+    """The ids of the records that a draft is about."""
+    return {draft["record"], *draft.get("members", ())}
 
 
 def expire(folder: Path, days: float) -> int:

@@ -1,14 +1,16 @@
-"""What teachers wrote: one file for each teacher and way of drawing, appended to as each document is done.
+"""What teachers wrote: a file a day for each teacher and way of drawing, appended to as each document is done.
 
-A line is the digest of a prompt, the ids of the record that it is about, and its answers. It is on the disk before the
-next one is begun, so a killed run loses the documents in flight and nothing is ever generated twice: not by a run that
-goes on, nor by one with other rules of rejection.
+A file is a day's, so that its last change tells when its texts are old enough to go (audit.py). A line is the digest of
+a prompt, the record that it is about, for a stack the ids of all its records, and its answers. It is on the disk before
+the next one is begun, so a killed run loses the documents in flight and nothing is ever generated twice: not by a run
+that goes on, nor by one with other rules of rejection.
 """
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from adapters.inference.types import Answer, Prompt, Sampling, TextGenerator
@@ -28,10 +30,13 @@ class Member:
 
 
 class Drafts:
-    """The drafts in a folder. Nobody else may write to it at the same time."""
+    """The drafts in a folder; `members` are the ids of the records in each stack. Nobody else may write to the folder
+    at the same time.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, members: Mapping[str, Sequence[str]] | None = None) -> None:
         self._folder = folder
+        self._members = members or {}
 
     def candidates(
         self, member: Member, asked: Sequence[tuple[Record, Prompt]], section: SynthesisSection, label: str
@@ -54,22 +59,26 @@ class Drafts:
         self, member: Member, asked: Sequence[tuple[Record, Prompt]], sampling: Sampling, label: str
     ) -> list[list[Answer]]:
         """A teacher's answers to each prompt, in order; it is opened only if one is missing."""
-        drawn = [member.identity, asdict(sampling)]
-        path = self._folder / f"{digest(drawn)}.jsonl"
-        known = _read(path)
+        drawn = digest([member.identity, asdict(sampling)])
+        path = self._folder / f"{drawn}-{datetime.now(UTC):%Y-%m-%d}.jsonl"
+        known: dict[str, list[Answer]] = {}
+        for one in sorted(self._folder.glob(f"{drawn}*.jsonl")):
+            known |= _read(one)
         keys = [digest(list(prompt)) for _, prompt in asked]
-        waiting = list(dict.fromkeys(number for number, key in enumerate(keys) if key not in known))
+        first = {key: number for number, key in reversed(list(enumerate(keys)))}
+        waiting = sorted(number for key, number in first.items() if key not in known)
         if waiting:
             self._folder.mkdir(parents=True, exist_ok=True)
             tokens = 0
-            with path.open("a", encoding="utf-8") as file, track(label, len(asked)) as step:
-                step.advance(len(asked) - len(waiting))
+            with path.open("a", encoding="utf-8") as file, track(label, len(first)) as step:
+                step.advance(len(first) - len(waiting))
 
                 def keep(index: int, made: list[Answer]) -> None:
                     nonlocal tokens
                     key, record = keys[waiting[index]], asked[waiting[index]][0]
                     known[key] = made
-                    row = {"prompt": key, "record": record.id, "answers": [asdict(answer) for answer in made]}
+                    about = {"record": record.id, "members": self._members.get(record.id, ())}
+                    row = {"prompt": key, **about, "answers": [asdict(answer) for answer in made]}
                     file.write(json.dumps(row) + "\n")
                     file.flush()
                     os.fsync(file.fileno())
@@ -82,8 +91,6 @@ class Drafts:
 
 def _read(path: Path) -> dict[str, list[Answer]]:
     """The answers in a file by prompt; a last line that a kill cut off is dropped from it."""
-    if not path.is_file():
-        return {}
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:

@@ -25,3 +25,14 @@ def stack_up(records: Sequence[Record], seed: int) -> list[Record]:
             taken, waiting = waiting[:size], waiting[size:]
             stacks.append(taken[0].model_copy(update={"input": "\n".join(record.input for record in taken)}))
     return stacks
+
+
+def stack_members(stacks: Sequence[Record], records: Sequence[Record]) -> dict[str, list[str]]:
+    """The ids of the records that each stack was made of, by the stack's id."""
+    ids: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        ids.setdefault((record.use_case, record.input), []).append(record.id)
+    return {
+        stack.id: sorted(one for line in stack.input.split("\n") for one in ids[stack.use_case, line])
+        for stack in stacks
+    }

@@ -1,18 +1,20 @@
 """The synthesis stage: a committee writes answers to each unlabelled record, filters reject, the best one stays.
 
-Output folder: `accepted.jsonl` (records to train on) and `report.json` (counts per filter, teacher, phrasing and use
-case; diversity; what the scorer is worth). Every candidate with its scores goes to the audit table, which lies
-elsewhere (audit.py), as do the teachers' drafts (drafts.py).
+Output folder: `accepted.jsonl` (records to train on), `stacks.json` (of those that were put together, the ids of their
+records) and `report.json` (counts per filter, teacher, phrasing and use case; diversity; what the scorer is worth).
+Every candidate with its scores goes to the audit table, which lies elsewhere (audit.py), as do the teachers' drafts
+(drafts.py).
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adapters.recipe import Recipe, SynthesisSection
+from adapters.data.contamination import EvaluationNgrams
+from adapters.recipe import CleaningSection, Recipe, SynthesisSection
 from adapters.records import Record, read_records, text_digest, write_records
 from adapters.synthesis.audit import DRAFTS, write_audit
 from adapters.synthesis.committee import Candidate, decide
@@ -24,9 +26,11 @@ from adapters.synthesis.prompts import teaching_prompt
 from adapters.synthesis.rewriting import RULES_OF, target_of
 from adapters.synthesis.rules import rejections
 from adapters.synthesis.scorer import Scorer, train_scorer
-from adapters.synthesis.stacks import stack_up
+from adapters.synthesis.stacks import stack_members, stack_up
+from infra.canonical import canonical_json
 from infra.errors import FactoryError
 
+STACKS = "stacks.json"
 # The calibration of a scorer needs texts that are written, not chosen: labels have none.
 _SCORED = ("summarize", "digest", "rewrite")
 
@@ -40,11 +44,18 @@ class Judged(NamedTuple):
 
 
 def synthesize(
-    recipe: Recipe, data: Path, committee: Sequence[Member], folder: Path, table: Path, output: Path
+    recipe: Recipe,
+    data: Path,
+    committee: Sequence[Member],
+    folder: Path,
+    table: Path,
+    output: Path,
+    evaluation_texts: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Make targets for records of `data/unlabelled.jsonl`, at most `synthesis.max_documents` of them.
 
-    `data` is what the data stage made; `folder` keeps the teachers' drafts; `table` becomes the audit table.
+    `data` is what the data stage made; `folder` keeps the teachers' drafts; `table` becomes the audit table;
+    `evaluation_texts` are pairs of name and text: what nothing may be trained on.
 
     Raises:
         FactoryError: the recipe has no synthesis section, or `data` holds rows that are no records.
@@ -53,12 +64,18 @@ def synthesize(
     if section is None:
         raise FactoryError(f"{recipe.feature}: the recipe has no synthesis section; add one to make targets")
     unlabelled, labelled = (_records(data / name) for name in ("unlabelled.jsonl", "training.jsonl"))
-    documents = chosen_documents(_stacked(recipe, unlabelled, section.seed), section.max_documents)
+    records, members = _stacked(recipe, unlabelled, section.seed)
+    documents = chosen_documents(records, section.max_documents)
     scorer = _scorer(recipe, labelled, unlabelled, section)
 
     judged = [_damaged(document, section.seed) for document in documents if recipe.task(document.use_case) == "damage"]
     asked = [document for document in documents if recipe.task(document.use_case) != "damage"]
-    judged += _judge(recipe, section, asked, committee, Drafts(folder / DRAFTS), scorer)
+    candidates = _candidates(recipe, section, asked, committee, Drafts(folder / DRAFTS, members), scorer)
+    if evaluation_texts:
+        _reject_contaminated(candidates, [*labelled, *unlabelled], evaluation_texts, recipe.data.cleaning)
+    judged += [
+        Judged(document, found, decide(found, section.tie)) for document, found in zip(asked, candidates, strict=True)
+    ]
     accepted = [
         one.document.model_copy(update={"target": chosen.target, "source": f"synthetic:{chosen.teacher}"})
         for one in judged
@@ -66,7 +83,9 @@ def synthesize(
         if chosen.verdict == "chosen"
     ]
     write_records(output / "accepted.jsonl", accepted)
-    write_audit(table, [_row(one, candidate) for one in judged for candidate in one.candidates])
+    stacks = {record.id: members[record.id] for record in accepted if record.id in members}
+    (output / STACKS).write_bytes(canonical_json(stacks))
+    write_audit(table, [_row(one, candidate, members) for one in judged for candidate in one.candidates])
     report = _report(judged) | {"diversity": diversity([str(record.target) for record in accepted])}
     (output / "report.json").write_text(json.dumps(report | {"scorer": scorer.facts}, indent=2) + "\n", "utf-8")
 
@@ -87,12 +106,16 @@ def _records(path: Path) -> list[Record]:
     return records
 
 
-def _stacked(recipe: Recipe, records: Sequence[Record], seed: int) -> list[Record]:
-    """The records, those of a digest's use case put together to stacks where they are single notifications."""
+def _stacked(recipe: Recipe, records: Sequence[Record], seed: int) -> tuple[list[Record], dict[str, list[str]]]:
+    """The records, those of a digest's use case put together to stacks where they are single notifications; and the ids
+    of the records in each stack.
+    """
     digests = {name for name in recipe.data.use_cases if recipe.task(name) == "digest"}
     alone = [record.use_case in digests and "\n" not in record.input for record in records]
     others = [record for record, single in zip(records, alone, strict=True) if not single]
-    return others + stack_up([record for record, single in zip(records, alone, strict=True) if single], seed)
+    singles = [record for record, single in zip(records, alone, strict=True) if single]
+    stacks = stack_up(singles, seed)
+    return others + stacks, stack_members(stacks, singles)
 
 
 def _scorer(
@@ -106,21 +129,21 @@ def _scorer(
     return train_scorer(pairs, [record.input for record in unlabelled], section)
 
 
-def _judge(
+def _candidates(
     recipe: Recipe,
     section: SynthesisSection,
     documents: Sequence[Record],
     committee: Sequence[Member],
     drafts: Drafts,
     scorer: Scorer,
-) -> list[Judged]:
-    """Every answer of every teacher with its verdict; at most one a document is chosen."""
+) -> list[list[Candidate]]:
+    """Every answer of every teacher to each document, with what speaks against it."""
     asked = [teaching_prompt(recipe, document) for document in documents]
     prompts = [(document, prompt) for document, (prompt, _) in zip(documents, asked, strict=True)]
     answers = {
         member.name: drafts.candidates(member, prompts, section, f"synthesis: {member.name}") for member in committee
     }
-    judged = []
+    found = []
     for place, (document, (prompt, phrasing)) in enumerate(zip(documents, asked, strict=True)):
         task = recipe.task(document.use_case)
         known = scorer.known(document.input, prompt.system, recipe.data.labels or ())
@@ -134,8 +157,31 @@ def _judge(
                     one.reasons = reasons | scorer.doubts(target, known)
                     one.groundedness, one.score = scorer.groundedness(target, known), scorer.score(target, known)
                 candidates.append(one)
-        judged.append(Judged(document, candidates, decide(candidates, section.tie)))
-    return judged
+        found.append(candidates)
+    return found
+
+
+def _reject_contaminated(
+    found: Sequence[Sequence[Candidate]],
+    records: Sequence[Record],
+    evaluation_texts: Sequence[tuple[str, str]],
+    section: CleaningSection,
+) -> None:
+    """Reject candidates that share an n-gram with an evaluation text: teachers may know such texts by heart.
+
+    What is common usage is said by the records, as it was for them: not by a teacher that repeats itself.
+    """
+    candidates = [candidate for several in found for candidate in several]
+
+    def usage() -> Iterator[tuple[str, str]]:
+        return ((record.id, text) for record in records for text in (record.input, *record.targets))
+
+    def targets() -> Iterator[tuple[str, str]]:
+        return ((str(place), candidate.target) for place, candidate in enumerate(candidates))
+
+    index = EvaluationNgrams(evaluation_texts, *section.ngrams)
+    for place, match in index.matches(targets, section.common_ngrams, usage).by_text.items():
+        candidates[int(place)].reasons["evaluation_sets"] = f"shares {match.ngram!r} with {match.evaluation}"
 
 
 def _damaged(document: Record, seed: int) -> Judged:
@@ -144,9 +190,10 @@ def _damaged(document: Record, seed: int) -> Judged:
     return Judged(spoilt, [candidate], None)
 
 
-def _row(judged: Judged, candidate: Candidate) -> dict[str, Any]:
+def _row(judged: Judged, candidate: Candidate, members: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {
         "id": judged.document.id,
+        "members": members.get(judged.document.id, ()),
         "use_case": judged.document.use_case,
         "teacher": candidate.teacher,
         "phrasing": candidate.phrasing,

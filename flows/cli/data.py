@@ -53,14 +53,15 @@ def add(
             reason = f"{feature} has no use case {record.use_case!r}; there are: {', '.join(known)}"
             refused.append(Quarantined(record.id, reason, record.model_dump_json()))
     records = [record for record in records if record.use_case in known]
-    with changing(factory, "data", PATIENCE, [feature]):
-        version = factory.data.add_records(feature, records)
+    version = None
+    if records:
+        with changing(factory, "data", PATIENCE, [feature]):
+            version = factory.data.add_records(feature, records, factory.corpus(feature)[0]).md5
     if json:
-        print_json(
-            {"added": len(records), "data_version": version.md5, "quarantined": [asdict(row) for row in refused]}
-        )
+        print_json({"added": len(records), "data_version": version, "quarantined": [asdict(row) for row in refused]})
     else:
-        say(f"{feature}: {len(records)} records added, data version {short(version.md5)}")
+        if version:
+            say(f"{feature}: {len(records)} records added, data version {short(version)}")
         for row in refused[:_SHOWN]:
             say(f"  quarantined {row.where}: {row.reason}")
         if refused:
@@ -75,21 +76,26 @@ def remove(
     ids: Annotated[list[str], typer.Argument(help="Ids of the records.")],
     home: Home = None,
 ) -> None:
-    """Remove records, with what teachers wrote about them, and name the versions that were trained on them."""
+    """Remove records, with what teachers wrote about them, and name the versions that were trained on them.
+
+    While the feature is being run, nothing is removed: the run would write about the records again.
+    """
     from adapters.synthesis.audit import forget
-    from flows.events import changing
+    from flows.events import changing, part_of
     from flows.factory import open_factory
     from flows.trained_on import versions_trained_on
     from infra.errors import FactoryError
 
     factory = open_factory(home)
-    with changing(factory, "data", PATIENCE, [feature]):
+    factory.feature(feature)
+    # At once, not after a while: a run takes longer than anybody waits.
+    with factory.workspace.lock(part_of(feature)), changing(factory, "data", PATIENCE, [feature]):
         known = {record.id for record in factory.records(feature)[0]}
         unknown = [one for one in ids if one not in known]
         if unknown:
             raise FactoryError(f"{feature} has no record {', '.join(unknown)}; nothing was removed")
         trained = versions_trained_on(factory, feature, ids)
-        factory.data.remove_records(feature, ids)
+        factory.data.remove_records(feature, ids, factory.corpus(feature)[0])
         drafts = forget(factory.synthesis_folder(feature), set(ids))
     for one, versions in trained.items():
         named = ", ".join(map(str, versions)) or "none"

@@ -21,6 +21,11 @@ def show(
     home: Home = None,
 ) -> None:
     """Show candidates of the latest run, with scores, verdicts and reasons."""
+    from adapters.synthesis.audit import VERDICTS
+    from infra.errors import FactoryError
+
+    if verdict is not None and verdict not in VERDICTS:
+        raise FactoryError(f"no verdict {verdict!r}; there are: {', '.join(VERDICTS)}")
     wanted = {"verdict": verdict, "use_case": use_case, "id": record}
     rows = [
         row
@@ -75,7 +80,8 @@ def choose(
         if factory.feature(feature).recipe.task(known[record].use_case) == "digest":
             raise FactoryError(f"{feature}: {record} stands for a stack; add the stack with its digest as a record")
         changes = {"target": found[0]["target"], "source": f"{teacher}, chosen by {factory.actor}"}
-        factory.data.add_records(feature, [known[record].model_copy(update=changes)])
+        chosen = known[record].model_copy(update=changes)
+        factory.data.add_records(feature, [chosen], factory.corpus(feature)[0])
     say(f"{feature}: {record} has its target; the next run trains on it")
 
 

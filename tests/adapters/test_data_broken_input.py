@@ -13,10 +13,14 @@ from adapters.data.convert import convert
 GOOD = b'{"input": "good"}\n'
 
 
-def parquet(column: pyarrow.Array) -> bytes:
+def parquet(column: pyarrow.Array, **more: list[str]) -> bytes:
     file = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"input": column}), file)
+    pyarrow.parquet.write_table(pyarrow.table({"when" if more else "input": column, **more}), file)
     return file.getvalue()
+
+
+ENDLESS_TIME = b'[{"user": "a", "text": "x", "ts": %s}, {"user": "b", "text": "y", "ts": "soon"}]' % (b"9" * 401)
+LATER = pyarrow.array([0, 2**60], pyarrow.timestamp("us"))  # the second lies beyond the year 9999
 
 
 def mail(body: str, kind: str = "text/plain", head: str = "From: a@example.org\nSubject: s\n") -> bytes:
@@ -39,6 +43,15 @@ BROKEN: dict[str, tuple[str, bytes, list[str], int]] = {
     "a blank input": ("a.jsonl", b'{"input": "  \\t"}\n' + GOOD, ["at least 1 character"], 1),
     "bytes that are not UTF-8": ("a.jsonl", b'{"input": "caf\xe9"}\n' + GOOD, ["not UTF-8: invalid"], 1),
     "half a character": ("a.jsonl", b'{"input": "\\ud83d"}\n' + GOOD, ["surrogate"], 1),
+    "half a character in a key": ("a.jsonl", b'{"\\ud83d": 1}\n' + GOOD, ["the row has \\ud83d"], 1),
+    "half a character in JSON": ("a.json", b'[{"in\\ud83d": 1}, {"input": "a"}]', ["the row has in\\ud83d"], 1),
+    "a line break in an id": (
+        "a.jsonl",
+        b'{"id": "a\\nb", "input": "a"}\n' + GOOD,
+        ["id: Value error, holds a con"],
+        1,
+    ),
+    "a control character in an id": ("a.csv", b"id,input\na\x1bb,c\nd,e\n", ["id: Value error, holds a control"], 1),
     "a zero character": ("a.jsonl", b'{"input": "a\\u0000b"}\n' + GOOD, ["zero character"], 1),
     "a key twice": ("a.jsonl", b'{"input": "a", "input": "b"}\n' + GOOD, ["key 'input' occurs twice"], 1),
     "an id twice": ("a.jsonl", b'{"id": 1, "input": "a"}\n{"id": "1", "input": "b"}\n', ["id '1' occurs twice"], 1),
@@ -60,6 +73,14 @@ BROKEN: dict[str, tuple[str, bytes, list[str], int]] = {
     "half a Parquet file": ("a.parquet", parquet(pyarrow.array(["a"]))[:-9], ["not Parquet"], 0),
     "text for Parquet": ("a.parquet", GOOD, ["not Parquet"], 0),
     "bytes in Parquet": ("a.parquet", parquet(pyarrow.array([b"\xff\xfe", b"ok"])), ["input: "], 1),
+    "a time beyond the year 9999": ("a.parquet", parquet(LATER, input=["a", "b"]), ["date value out of range"], 1),
+    "a day beyond all": (
+        "a.parquet",
+        parquet(pyarrow.array([0, 2**30], pyarrow.date32()), input=["a", "b"]),
+        ["days"],
+        1,
+    ),
+    "a time of 401 digits": ("a.json", ENDLESS_TIME, [], 1),
     "half a JSON document": ("a.json", b'[{"input": "a"}, {"inp', ["not JSON"], 0),
     "a number for a document": ("a.json", b"42", ["not an object but int"], 0),
     "a message without text": ("a.json", b'[{"user": "a", "text": "x"}, {"user": "a", "text": 1}]', ["text is int"], 1),
@@ -92,6 +113,7 @@ def test_broken_input_is_told_with_its_reason(tmp_path: Path, case: tuple[str, b
     for row, reason in zip(refused, reasons, strict=True):
         assert reason in row.reason
         assert row.where.startswith(f"{name}:")
+        (row.where + row.reason + row.row).encode()  # it can be printed and kept
     if content.strip() and reasons and "no row" not in reasons[0] and "at least" not in reasons[0]:
         assert all(row.row for row in refused), "what stood there is kept"
 

@@ -40,7 +40,7 @@ def row(name: str, text: str) -> bytes:
     return canonical_json(record(name, text).model_dump()) + b"\n"
 
 
-def test_a_version_holds_its_run_what_was_added_since_and_not_what_was_removed() -> None:
+def test_a_version_holds_its_records_what_was_added_since_and_not_what_was_removed() -> None:
     files = {"records.jsonl": row("a", "1") + row("b", "1"), "added.jsonl": row("b", "2") + row("c", "2")}
     found = version_records(files | {"removed.txt": b"a\n"})
     assert {one: row["input"] for one, row in found.items()} == {"b": "2", "c": "2"}

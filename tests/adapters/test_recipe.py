@@ -216,6 +216,8 @@ def test_load_yaml_leaves_no_profiles_behind(tmp_path: Path) -> None:
     ("teacher", "problem"),
     [
         ({"url": "http://host:1", "model": "m", "version": 3}, "a url or a version, not both"),
+        ({"source": "hf://org/model", "version": 3}, "a source has no url and no version"),
+        ({"source": "teacher", "url": "http://host:1", "model": "m"}, "a source has no url and no version"),
         ({"url": "http://host:1"}, "needs the model's name"),
         ({"url": "http://user:secret@host:1", "model": "m"}, "holds no secrets"),
     ],

@@ -32,9 +32,12 @@ GOOD: dict[str, Any] = {
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(
     lambda text: bool(text.strip())
 )
+IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30).filter(
+    lambda text: bool(text.strip())
+)
 RECORDS = st.builds(
     Record,
-    id=TEXT,
+    id=IDS,
     use_case=st.sampled_from(["email", "messages"]),
     input=TEXT,
     target=st.none() | TEXT | st.lists(TEXT, min_size=1, max_size=3),

@@ -1,10 +1,6 @@
-"""The synthesis stage with teachers that answer from a table, and one that is killed."""
+"""The synthesis stage with teachers that answer from a table."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +9,12 @@ import pytest
 from adapters.inference.types import Answer, OnAnswers, Prompt, Sampling
 from adapters.recipe import Recipe
 from adapters.records import Record, read_records, write_records
-from adapters.synthesis.audit import DRAFTS, expire, forget, latest_audit, read_audit
+from adapters.synthesis.audit import DRAFTS, latest_audit, read_audit
 from adapters.synthesis.drafts import Member
 from adapters.synthesis.prompts import phrasings
 from adapters.synthesis.synthesize import acceptance_figures, chosen_documents, synthesize
 from infra.errors import FactoryError
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
     "Anna wrote that the plumber comes Thursday at 9, the key is under the pot",
     "Ben asked whether the garden party on Sunday starts at noon, he brings 12 chairs",
@@ -84,12 +79,14 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def run(recipe: Recipe, data: Path, /, **teachers: TableTeacher) -> dict[str, list[dict]]:
+def run(
+    recipe: Recipe, data: Path, evaluation: Sequence[tuple[str, str]] = (), /, **teachers: TableTeacher
+) -> dict[str, list[dict]]:
     """Run the stage; the audit table's rows by record."""
     output, folder = data.parent / "output", data.parent / "kept"
     output.mkdir(exist_ok=True)
     members = [Member(name, f"identity of {name}", lambda one=one: one) for name, one in teachers.items()]
-    synthesize(recipe, data, members, folder, folder / "tables" / "t.parquet", output)
+    synthesize(recipe, data, members, folder, folder / "tables" / "t.parquet", output, evaluation)
     rows = read_audit(latest_audit(folder))
     return {row["id"]: [other for other in rows if other["id"] == row["id"]] for row in rows}
 
@@ -144,6 +141,33 @@ def test_teachers_that_contradict_each_other_leave_it_to_people(data: Path) -> N
     assert accepted(data) == [] and report(data)["queued"] == 1
 
 
+def test_what_teachers_know_by_heart_of_evaluation_texts_is_rejected(data: Path) -> None:
+    known = "the plumber comes Thursday at 9 and finds the key under Anna's pot"
+    other = "Anna wrote that the key is under a pot of a plumber."
+    others = [[text] * 3 for text in GOOD[1:]]
+    rows = run(make_recipe(), data, [("bench.jsonl:1", known)], base=teacher([GOOD[0], other, GOOD[0]], *others))
+    assert [row["verdict"] for row in rows["r0"]] == ["rejected", "chosen", "rejected"]
+    ngram = "the plumber comes thursday at 9 and finds the key under anna s"
+    assert rows["r0"][0]["reasons"] == {"evaluation_sets": f"shares {ngram!r} with bench.jsonl:1"}
+    assert report(data)["reasons"] == {"evaluation_sets": 2}
+    assert [row.target for row in accepted(data)] == [other, *GOOD[1:]]
+    # Nor is it common usage because a teacher says it everywhere; what records say everywhere is.
+    section = make_recipe().data
+    cleaning = section.cleaning.model_copy(update={"common_ngrams": 1})
+    often = make_recipe().model_copy(update={"data": section.model_copy(update={"cleaning": cleaning})})
+    rows = run(often, data, [("b", known)], base=teacher([GOOD[0], other, GOOD[0]], *others))
+    assert [row["verdict"] for row in rows["r0"]] == ["rejected", "chosen", "rejected"]
+    write_records(
+        data / "training.jsonl",
+        [
+            record.model_copy(update={"id": f"t{n}", "input": known, "target": "x"})
+            for n, record in enumerate(rows_of(["x", "y"]))
+        ],
+    )
+    run(often, data, [("b", known)], base=teacher([GOOD[0], other, GOOD[0]], *others))
+    assert "evaluation_sets" not in report(data)["reasons"]
+
+
 def test_nothing_is_generated_twice(data: Path) -> None:
     answers = [[text] for text in GOOD]
     order = [record.input for record in chosen_documents(rows_of(TEXTS), 9)]
@@ -165,60 +189,6 @@ def test_nothing_is_generated_twice(data: Path) -> None:
     assert (data.parent / "output" / "accepted.jsonl").read_bytes() == first
     run(make_recipe(seed=8), data, base=third)
     assert len(third.asked) == 3, "another seed draws the others anew"
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-from adapters.inference.types import Answer, Prompt, Sampling
-from adapters.records import Record
-from adapters.synthesis.drafts import Drafts, Member
-
-class Slow:
-    def generate(self, prompts, sampling, on_answers):
-        for n, prompt in enumerate(prompts):
-            on_answers(n, [Answer("made by " + sys.argv[2], 3, -1.0, True)])
-            print(prompt.user, flush=True)
-            if sys.argv[2] == "first" and n == 4:
-                sys.stdin.read()
-
-asked = [(Record(id=str(n), use_case="u", input="x", source="s", license="l"), Prompt("", str(n))) for n in range(9)]
-answers = Drafts(Path(sys.argv[1])).answers(Member("m", "m", Slow), asked, Sampling(8), "drafts")
-print(" ".join(row[0].text.split()[-1] for row in answers))
-"""
-
-
-def test_kill_9_loses_at_most_what_was_in_flight(tmp_path: Path) -> None:
-    def start(name: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path), name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-
-    with start("first") as first:
-        assert first.stdout is not None
-        assert [first.stdout.readline().strip() for _ in range(5)] == list("01234")
-        first.send_signal(signal.SIGKILL)
-    with start("second") as second:
-        out, _ = second.communicate(timeout=60)
-    assert out.split() == [*"5678", *["first"] * 5, *["second"] * 4]
-
-
-def test_what_teachers_wrote_is_forgotten_with_the_record_and_after_a_while(data: Path) -> None:
-    run(make_recipe(candidates=1), data, base=teacher(*([text] for text in GOOD)))
-    folder = data.parent / "kept"
-    assert forget(folder, {"r1"}) == 2, "a candidate and a draft"
-    assert {row["id"] for row in read_audit(latest_audit(folder))} == {"r0", "r2"}
-    assert all(b"r1" not in path.read_bytes() and b"Ben" not in path.read_bytes() for path in folder.glob("*/*"))
-    assert expire(folder, days=1) == 0
-    for path in folder.glob("*/*"):
-        os.utime(path, (0, 0))
-    assert expire(folder, days=1) == 2
-    with pytest.raises(FactoryError, match="no audit table"):
-        latest_audit(folder)
 
 
 def test_single_notifications_are_stacked_for_a_digest_and_good_texts_are_damaged(data: Path) -> None:

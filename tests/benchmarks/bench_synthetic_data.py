@@ -113,7 +113,8 @@ class Experiment:
             (output / "scores.json").write_text(json.dumps(found), "utf-8")
 
         inputs = {"system": name, "adapter": digest_folder(adapter) if adapter else None, "base": self.digest}
-        folder = self._built("score", inputs | {"held_out": digest_records(self.held_out)}, build)
+        code = [code_digest(f"adapters.{name}") for name in ("inference.generator", "evaluation.metrics_summary")]
+        folder = self._built("score", inputs | {"held_out": digest_records(self.held_out), "code": code}, build)
         scores: list[float] = json.loads((folder / "scores.json").read_text("utf-8"))
         return scores
 
@@ -134,7 +135,8 @@ class Experiment:
             "section": self.recipe.training.digest,
             "base": self.digest,
         }
-        return self._built("training", inputs, build)
+        code = [code_digest(f"adapters.training.{name}") for name in ("adapter", "examples")]
+        return self._built("training", inputs | {"code": code}, build)
 
     def _generator(self, adapter: Path | None) -> LocalGenerator:
         if adapter is None:
