@@ -220,6 +220,11 @@ class GateRule(Section):
     slice: str = Field(default="all", description="all, each (every use case by itself), or a use case")
     comparison: Comparison
     value: float = Field(description="the floor or budget, or the margin of a comparison with another system")
+    judged: Literal["bound", "figure"] | None = Field(
+        default=None,
+        description="what must keep to the value: the figure, or the bound of its interval that counts against the "
+        "candidate; by itself the bound of a comparison, and else the figure",
+    )
     severity: Literal["block", "warn"] = "block"
 
 
@@ -311,6 +316,8 @@ class EvaluationSection(Section):
         for name, rule in self.gates.items():
             if rule.comparison not in ("at_least", "at_most") and rule.metric not in by_item:
                 raise ValueError(f"gates.{name}: {rule.metric} is no figure of single answers; use at_least or at_most")
+            if rule.comparison == "no_drop" and rule.judged:
+                raise ValueError(f"gates.{name}: no_drop judges a p-value; leave `judged` out")
         return self
 
 

@@ -74,6 +74,29 @@ def test_not_worse_is_judged_by_the_interval_and_not_by_the_difference() -> None
     assert judged(wide, chosen, systems).passed
 
 
+def test_a_rule_may_judge_the_figure_of_a_comparison_or_the_bound_of_a_budget() -> None:
+    over = {"comparison": "better_than_base", "value": 0.0, "slice": "each"}
+    copied = {"metric": "empty", "comparison": "at_most", "value": 0.1}
+    gates = {
+        "figure": over | {"judged": "figure"},
+        "bound": over,
+        "share": copied,
+        "surely": copied | {"judged": "bound"},
+    }
+    plan = recipe("rouge_l", gates=gates)
+    chosen = items(plan, records("rouge_l", 24))
+    same = [item.targets[0] for item in chosen]
+    ours = [*same[:11], "", *same[12:]]  # of 12 answers in a use case one is empty, and another one better
+    report = judged(plan, chosen, {"candidate": ours, "baseline": ["", *same[1:]]})
+    found = {gate.name: gate for gate in report.gates}
+    assert found["figure/one"].judged == "figure" and found["bound/one"].judged == "low"
+    assert not found["figure/one"].passed, "no better and no worse"
+    ahead = {gate.name: gate for gate in judged(plan, chosen, {"candidate": same, "baseline": ["", *same[1:]]}).gates}
+    assert ahead["figure/one"].passed and not ahead["bound/one"].passed and not ahead["figure/two"].passed
+    assert found["share"].passed and not found["surely"].passed and found["surely"].judged == "high"
+    assert found["surely"].held == found["surely"].high
+
+
 def test_a_gate_on_one_use_case_looks_at_no_other() -> None:
     floor = {"metric": "rouge_2", "comparison": "at_least", "value": 0.5}
     plan = recipe("rouge_l", gates={"one": floor | {"slice": "one"}, "two": floor | {"slice": "two"}})
