@@ -191,7 +191,7 @@ class TrainingSection(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     epochs: float = Field(default=1.0, gt=0)
     token_budget: int | None = Field(default=None, gt=0, description="tokens to train on, instead of epochs")
-    held_out_share: float = Field(default=0.0, ge=0, le=0.5, description="of the examples, for early stopping")
+    held_out_share: float = Field(default=0.0, ge=0, le=0.5, description="of the prompts, for early stopping")
     check_every: int = Field(default=20, gt=0, description="steps between two held-out losses")
     patience: int = Field(default=3, ge=0, description="checks without improvement that end a training; 0: never")
     packing: bool = Field(default=True, description="false: padded rows, which models other than Llama need")
