@@ -26,7 +26,7 @@ FIGURES: dict[Metric, tuple[str, ...]] = {
     "macro_f1": ("macro_f1", "accuracy", "error_cost", "brier", "calibration_error", "empty"),
 }
 MEASURED = ("adapter_mb", "seconds_ratio")
-VERDICT_FIGURES = ("win_rate", "good", "poor")
+VERDICT_FIGURES = ("win_rate", "good", "poor", "pairs", "graded")
 # The files that each suite needs.
 SUITE_FILES: dict[str, tuple[str, ...]] = {
     "safety": ("adversarial", "overrefusal"),
@@ -259,7 +259,8 @@ class VerdictsSection(Section):
     def figures(self) -> set[str]:
         """The names of what is measured."""
         who = [name for name, asked in (("model", self.model), ("people", self.people)) if asked]
-        return {f"verdicts.{name}.{figure}" for name in who for figure in VERDICT_FIGURES}
+        unread = {"verdicts.model.unread"} if self.model else set()
+        return unread | {f"verdicts.{name}.{figure}" for name in who for figure in VERDICT_FIGURES}
 
 
 class EvaluationSection(Section):
