@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from adapters.evaluation.suites.ifeval import checkers, followed, variants
 from adapters.evaluation.suites.perplexity import perplexity
 from adapters.evaluation.suites.run import RESULT, checked_suite, compared, write_answered_suite
 from adapters.evaluation.suites.suite import Asked
@@ -243,9 +244,6 @@ KINDS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_instruction_is_checked(kind: str) -> None:
-    pytest.importorskip("lm_eval", reason="the extra `suites` is not installed")
-    from adapters.evaluation.suites.ifeval import checkers, followed
-
     given, follows, fails = KINDS[kind]
     row = {"key": 1, "prompt": "Say it.", "instruction_id_list": [kind], "kwargs": [given]}
     assert followed(checkers(), row, [follows]) == [True]
@@ -253,9 +251,6 @@ def test_every_kind_of_instruction_is_checked(kind: str) -> None:
 
 
 def test_ifeval_counts_prompts_and_instructions_strictly_and_loosely(tmp_path: Path) -> None:
-    pytest.importorskip("lm_eval", reason="the extra `suites` is not installed")
-    from adapters.evaluation.suites.ifeval import checkers
-
     assert set(checkers()) >= set(KINDS) and len(KINDS) == 25
     rows = [
         {"key": 1, "prompt": "one", "instruction_id_list": ["punctuation:no_comma", "detectable_format:title"],
@@ -272,6 +267,4 @@ def test_ifeval_counts_prompts_and_instructions_strictly_and_loosely(tmp_path: P
 
 
 def test_the_loose_variants_are_ifevals_eight() -> None:
-    from adapters.evaluation.suites.ifeval import variants
-
     assert variants("a\n*b*\nc") == ["a\n*b*\nc", "*b*\nc", "a\n*b*", "*b*", "a\nb\nc", "b\nc", "a\nb", "b"]
