@@ -223,7 +223,7 @@ class GateRule(Section):
     judged: Literal["bound", "figure"] | None = Field(
         default=None,
         description="what must keep to the value: the figure, or the bound of its interval that counts against the "
-        "candidate; by itself the bound of a comparison, and else the figure",
+        "candidate; by itself the bound of a comparison and of a budget of a suite, and else the figure",
     )
     severity: Literal["block", "warn"] = "block"
 
