@@ -178,6 +178,41 @@ def test_trivial_systems_answer_without_a_model() -> None:
     assert trivial_answers("macro_f1", labelled) == {"most_frequent": ["2"] * 4}
 
 
+def test_trivial_systems_look_past_the_headers_of_mail() -> None:
+    lines = [
+        "From: A",
+        "Subject: The pour",
+        "",
+        "No pour tonight.",
+        "It is too cold.",
+        "",
+        "From: B",
+        "Subject: Re: The pour",
+    ]
+    words = " ".join(f"word{n}" for n in range(200))
+    thread = record("t", "one", "\n".join([*lines, "", f"Thanks. {words}"]), "x")
+    answers = trivial_answers("rouge_l", [thread])
+    assert answers["first_two_lines"] == ["No pour tonight.\nIt is too cold."]
+    assert answers["subject_and_first_sentence"] == ["The pour. No pour tonight."]
+    lead = answers["first_60_words"][0].split()
+    assert lead[:8] == "No pour tonight. It is too cold. Thanks.".split() and len(lead) == 60
+
+
+def test_the_first_words_are_never_the_whole_text() -> None:
+    """Else a short input would be its own summary."""
+    (answer,) = trivial_answers("rouge_l", [record("s", "one", "one two three four five six seven", "x")])[
+        "first_60_words"
+    ]
+    assert answer == "one two three"
+
+
+def test_turns_of_a_chat_are_no_headers() -> None:
+    chat = record("c", "one", "Ana: hi Ben. Coming?\n\nBen: yes\nAna: good", "x")
+    answers = trivial_answers("rouge_l", [chat])
+    assert answers["first_two_lines"] == ["Ana: hi Ben. Coming?\nBen: yes"]
+    assert answers["subject_and_first_sentence"] == ["Ana: hi Ben."]
+
+
 def test_stored_answers_are_evaluated_alike_each_time(tmp_path: Path) -> None:
     plan = recipe("rouge_l")
     odd = record("odd", "one", "a line\u2028separator and a form\x0cfeed", "odd but sound")
