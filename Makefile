@@ -25,7 +25,7 @@ check: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml infra/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint infra/constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint infra/constraints.txt --editable '.[dev,suites]'
 	touch $@
 
 clean:

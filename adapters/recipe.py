@@ -27,7 +27,7 @@ FIGURES: dict[Metric, tuple[str, ...]] = {
     "macro_f1": ("macro_f1", "accuracy", "error_cost", "brier", "calibration_error", "empty"),
 }
 MEASURED = ("adapter_mb", "seconds_ratio")
-VERDICT_FIGURES = ("win_rate", "good", "poor")
+VERDICT_FIGURES = ("win_rate", "good", "poor", "pairs", "graded")
 # The files that each suite needs.
 SUITE_FILES: dict[str, tuple[str, ...]] = {
     "safety": ("adversarial", "overrefusal"),
@@ -195,7 +195,7 @@ class TrainingSection(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     epochs: float = Field(default=1.0, gt=0)
     token_budget: int | None = Field(default=None, gt=0, description="tokens to train on, instead of epochs")
-    held_out_share: float = Field(default=0.0, ge=0, le=0.5, description="of the examples, for early stopping")
+    held_out_share: float = Field(default=0.0, ge=0, le=0.5, description="of the prompts, for early stopping")
     check_every: int = Field(default=20, gt=0, description="steps between two held-out losses")
     patience: int = Field(default=3, ge=0, description="checks without improvement that end a training; 0: never")
     packing: bool = Field(default=True, description="false: padded rows, which models other than Llama need")
@@ -224,6 +224,11 @@ class GateRule(Section):
     slice: str = Field(default="all", description="all, each (every use case by itself), or a use case")
     comparison: Comparison
     value: float = Field(description="the floor or budget, or the margin of a comparison with another system")
+    judged: Literal["bound", "figure"] | None = Field(
+        default=None,
+        description="what must keep to the value: the figure, or the bound of its interval that counts against the "
+        "candidate; by itself the bound of a comparison and of a budget of a suite, and else the figure",
+    )
     severity: Literal["block", "warn"] = "block"
 
 
@@ -258,7 +263,8 @@ class VerdictsSection(Section):
     def figures(self) -> set[str]:
         """The names of what is measured."""
         who = [name for name, asked in (("model", self.model), ("people", self.people)) if asked]
-        return {f"verdicts.{name}.{figure}" for name in who for figure in VERDICT_FIGURES}
+        unread = {"verdicts.model.unread"} if self.model else set()
+        return unread | {f"verdicts.{name}.{figure}" for name in who for figure in VERDICT_FIGURES}
 
 
 class EvaluationSection(Section):
@@ -315,6 +321,8 @@ class EvaluationSection(Section):
         for name, rule in self.gates.items():
             if rule.comparison not in ("at_least", "at_most") and rule.metric not in by_item:
                 raise ValueError(f"gates.{name}: {rule.metric} is no figure of single answers; use at_least or at_most")
+            if rule.comparison == "no_drop" and rule.judged:
+                raise ValueError(f"gates.{name}: no_drop judges a p-value; leave `judged` out")
         return self
 
 

@@ -113,8 +113,9 @@ def text_digest(text: str) -> str:
 def is_held_out(record: Record, share: float) -> bool:
     """Whether a record belongs to the held-out side, decided by its input text alone.
 
-    The same text is always on the same side, whatever its id, whether it has a target yet, and whatever is added or
-    removed around it, so no version of an adapter has trained on what a later one is tested on.
+    With the same `share` the same text is always on the same side, whatever its id, whether it has a target yet, and
+    whatever is added or removed around it, so no version of an adapter has trained on what a later one is tested on.
+    A higher share moves texts that earlier versions have learnt to the held-out side.
     """
     bucket = int(text_digest(record.input)[:16], 16) / 2**64
     return bucket < share

@@ -1,5 +1,6 @@
 """Verdicts on a version's answers: of the model that settings name, and of people; for a command, and for gates."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from adapters.evaluation.judges import Judge
 from adapters.evaluation.verdicts import Verdict, candidate_figures, read_verdicts, write_verdicts
 from flows.factory import Factory
 from flows.job import Job, System
-from infra.canonical import digest
+from infra.canonical import canonical_json, digest
 from infra.errors import FactoryError
 from infra.store import Stage
 from infra.workspace import in_use
@@ -19,7 +20,7 @@ from infra.workspace import in_use
 if TYPE_CHECKING:
     from flows.testing import Build
 
-_VERDICTS = "verdicts.jsonl"
+_VERDICTS, _UNREAD = "verdicts.jsonl", "unread.json"
 
 
 def ask_model(
@@ -57,23 +58,22 @@ def verdict_figures(
         FactoryError: nobody can be asked, or a verdict names no version.
     """
     section = job.recipe.evaluation.verdicts
-    given: dict[str, Sequence[Verdict]] = {}
+    given: dict[str, dict[str, float]] = {}
     if section.model:
-        given["model"] = _from_model(factory, job, answers, data, build)
+        verdicts, unread = _from_model(factory, job, answers, data, build)
+        given["model"] = candidate_figures(verdicts) | {"unread": float(unread)}
     if section.people:
         path = factory.verdicts_file(job.recipe.feature)
         assert path is not None
-        given["people"] = _about(factory, job.recipe.feature, read_verdicts(path), candidate, path)
-    return {
-        f"verdicts.{who}.{name}": value
-        for who, verdicts in given.items()
-        for name, value in candidate_figures(verdicts).items()
-    }
+        about = _about(factory, job.recipe.feature, read_verdicts(path), candidate, path)
+        given["people"] = candidate_figures(about)
+    return {f"verdicts.{who}.{name}": value for who, figures in given.items() for name, value in figures.items()}
 
 
 def _from_model(
     factory: Factory, job: Job, answers: dict[str, tuple[str, Path]], data: Path, build: "Build"
-) -> list[Verdict]:
+) -> tuple[list[Verdict], int]:
+    """The model's verdicts, and how many could not be read, as `ask_model` tells them; kept as a stage."""
     evaluation = job.recipe.evaluation
     graded = {f"verdicts.model.{name}" for name in ("good", "poor")}
     grade = any(rule.metric in graded for rule in evaluation.gates.values())
@@ -81,7 +81,9 @@ def _from_model(
 
     def judge(output: Path, scratch: Path) -> None:
         folders = {name: path for name, (_, path) in sides.items()}
-        write_verdicts(output / _VERDICTS, ask_model(factory, job, folders, data, evaluation.verdicts.items, grade)[0])
+        found, unread = ask_model(factory, job, folders, data, evaluation.verdicts.items, grade)
+        write_verdicts(output / _VERDICTS, found)
+        (output / _UNREAD).write_bytes(canonical_json(unread))
 
     inputs = {
         "answers": {name: key for name, (key, _) in sides.items()},
@@ -90,7 +92,8 @@ def _from_model(
         "grade": grade,
         "code": code_digest("adapters.evaluation.judges"),
     }
-    return read_verdicts(build(Stage("verdicts", inputs, judge)).path / _VERDICTS)
+    kept = build(Stage("verdicts", inputs, judge)).path
+    return read_verdicts(kept / _VERDICTS), int(json.loads((kept / _UNREAD).read_text("utf-8")))
 
 
 def _about(factory: Factory, feature: str, verdicts: Sequence[Verdict], candidate: System, path: Path) -> list[Verdict]:

@@ -10,6 +10,7 @@ from adapters.evaluation.significance import (
     detectable_effect,
     false_alarm_rate,
     holm,
+    macro_f1_test,
     mcnemar_test,
     randomization_test,
 )
@@ -25,8 +26,8 @@ COSTS = frozenset({"empty", "refused", "copied", "error_cost", "brier", "calibra
 class Difference:
     """`one` minus `other` in a metric, on one use case or the whole.
 
-    `standard_error` is the bootstrap's. `p` belongs to "no different": McNemar's for a classifier, else by
-    randomization; `adjusted` is Holm's over the use cases (the whole is a test of its own: there it equals `p`).
+    `standard_error` is the bootstrap's. `p` belongs to "no different": McNemar's for accuracy, else by randomization;
+    `adjusted` is Holm's over the use cases (the whole is a test of its own: there it equals `p`).
     """
 
     interval: Interval
@@ -76,7 +77,11 @@ class Comparisons:
         chosen = [at for at, item in enumerate(self._items) if name in (WHOLE, item.use_case)]
         documents = [self._documents[at] for at in chosen]
         ours, theirs = ([scores.per_item[metric][at] for at in chosen] for scores in (one, other))
-        if metric in ("macro_f1", "accuracy"):
+        if metric == "macro_f1":
+            truth = [self._items[at].targets[0] for at in chosen]
+            said, said_by_other = ([scores.labels[at] for at in chosen] for scores in (one, other))
+            return macro_f1_test(truth, said, said_by_other, documents, SEED)
+        if metric == "accuracy":
             return mcnemar_test([bool(value) for value in ours], [bool(value) for value in theirs], documents)
         # Each use case weighs the same in the whole, however many items it has.
         shares = [1.0 if name != WHOLE else 1 / one.counts[self._items[at].use_case] for at in chosen]

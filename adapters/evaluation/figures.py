@@ -30,6 +30,7 @@ NAMES = {
     "baseline": "base",
     "full_precision": "full precision",
     "first_two_lines": "first two lines",
+    "first_60_words": "first 60 words",
     "subject_and_first_sentence": "subject and first sentence",
     "unchanged": "left as it is",
     "most_frequent": "most frequent label",

@@ -8,7 +8,7 @@ A feature's version and a base release are judged by the same report. As JSON:
      "figures": {"candidate": 0.19, "candidate/email": 0.17}}
 
 `comparison` is ">", ">=" or "<=". `figure` is null where the measurement gave no finite number; `detail` says which.
-`low` and `high` are there if the figure has an interval, `judged` is "low" if its lower bound is what decides, and
+`low` and `high` are there if the figure has an interval, `judged` is "low" or "high" if that bound is what decides, and
 `severity` is there if a failure only warns.
 """
 
@@ -24,6 +24,7 @@ from infra.errors import FactoryError
 
 Comparison = Literal[">", ">=", "<="]
 Severity = Literal["block", "warn"]
+Judged = Literal["figure", "low", "high"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class Gate:
     low: float | None = None
     high: float | None = None
     severity: Severity = "block"
-    judged: Literal["figure", "low"] = "figure"
+    judged: Judged = "figure"
+
+    @property
+    def held(self) -> float | None:
+        """What was held against the threshold: the figure, or a bound of its interval."""
+        return {"figure": self.figure, "low": self.low, "high": self.high}[self.judged]
 
     def to_json(self) -> dict[str, Any]:
         """The gate as a mapping. What it does not use is left out: so reports from before keep their digests."""
@@ -151,18 +157,28 @@ def at_most(
 
 def bounded(
     name: str,
-    difference: Interval,
+    found: Interval,
     threshold: float,
-    comparison: Literal[">", ">="],
+    comparison: Comparison,
     severity: Severity = "block",
     words: str = "",
 ) -> Gate:
-    """Passes if the lower bound of a difference is above (>) or at least (>=) the threshold."""
-    passed = difference.low > threshold if comparison == ">" else difference.low >= threshold
-    detail = f"{words or difference}: its interval {'lies' if passed else 'must lie'} above {threshold:.4g}"
-    return Gate(
-        name, passed, difference.value, threshold, comparison, detail, difference.low, difference.high, severity, "low"
-    )
+    """Passes if the bound of an interval that counts against it keeps to the threshold: the upper one for <=."""
+    judged: Judged = "high" if comparison == "<=" else "low"
+    held = found.high if judged == "high" else found.low
+    passed = _keeps(held, comparison, threshold)
+    side = "below" if comparison == "<=" else "above"
+    detail = f"{words or found}: its interval {'lies' if passed else 'must lie'} {side} {threshold:.4g}"
+    return Gate(name, passed, found.value, threshold, comparison, detail, found.low, found.high, severity, judged)
+
+
+def exceeds(name: str, found: Interval, threshold: float, severity: Severity = "block", words: str = "") -> Gate:
+    """Passes if the figure itself is above the threshold; as `at_least`."""
+    return _gate(name, found.value, threshold, ">", found, severity, words)
+
+
+def _keeps(figure: float, comparison: Comparison, threshold: float) -> bool:
+    return {">": figure > threshold, ">=": figure >= threshold, "<=": figure <= threshold}[comparison]
 
 
 def _gate(
@@ -176,7 +192,7 @@ def _gate(
 ) -> Gate:
     """Compare; NaN fails every comparison, an infinite figure is compared as such (a PSNR of equal signals)."""
     figure, threshold = float(figure), float(threshold)
-    passed = {">": figure > threshold, ">=": figure >= threshold, "<=": figure <= threshold}[comparison]
+    passed = _keeps(figure, comparison, threshold)
     low, high = (interval.low, interval.high) if interval else (None, None)
     if not math.isfinite(figure):
         return Gate(name, passed, None, threshold, comparison, f"the figure is {figure}", low, high, severity)

@@ -1,9 +1,10 @@
 """The gates of a recipe, held against the scores of all systems.
 
 Notable choices:
-- A comparison of two systems is judged by the bound of its interval that counts against the candidate, never by the
+- A comparison of two systems is judged by the bound of its interval that counts against the candidate, not by the
   measured difference alone: "better" needs an interval above the margin, "not worse" one above minus the margin.
-- A floor or a budget is held against the figure itself; its interval stands beside it.
+- A floor or a budget is held against the figure itself, its interval beside it; a budget of a suite against the bound.
+- A rule's `judged` says otherwise, as for use cases with so few items that a bound would stop sound candidates.
 - `no_drop` fails where a use case is worse than in production and Holm's p-value is below the gate's value.
 - A comparison with production passes over a feature that has none.
 """
@@ -12,9 +13,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from adapters.evaluation.comparison import COSTS, Comparisons, Difference
-from adapters.evaluation.gates import Gate, GateReport, at_least, at_most, bounded
+from adapters.evaluation.gates import Comparison, Gate, GateReport, at_least, at_most, bounded, exceeds
 from adapters.evaluation.interval import Interval
 from adapters.evaluation.scores import WHOLE, Scores
+from adapters.evaluation.shares import clopper_pearson, smallest_sample, trials_of
 from adapters.recipe import MEASURED, GateRule, Recipe
 from adapters.records import Record
 from infra.errors import FactoryError
@@ -87,20 +89,34 @@ class _Court:
         return PRODUCTION if PRODUCTION in self._scores else None
 
     def _absolute(self, name: str, rule: GateRule, metric: str, part: str) -> Gate:
-        make = at_least if rule.comparison == "at_least" else at_most
         if metric in MEASURED or "." in metric:
             if metric not in self._measured:
                 raise FactoryError(f"gate {name}: {metric} was not measured; there are: {', '.join(self._measured)}")
-            return make(name, self._measured[metric], rule.value, severity=rule.severity)
+            return self._share(name, rule, metric)
         values = self._candidate.values.get(metric, {})
         if part not in values:
             few = metric == "target_style"
             why = "a use case has too few training records" if few else "the model tells no probabilities"
             raise FactoryError(f"gate {name}: there is no {metric}, since {why}; leave it out")
-        own = Interval(values[part], values[part], values[part])
+        own = None
         if metric in self._candidate.per_item:
             own = self._comparisons.intervals(self._candidate, metric)[part]
-        return make(name, own.value, rule.value, own, rule.severity)
+        return _absolute(name, rule, values[part], own)
+
+    def _share(self, name: str, rule: GateRule, metric: str) -> Gate:
+        """A floor or a budget on what was measured apart from the items."""
+        figure, trials = self._measured[metric], trials_of(metric, self._measured)
+        if trials is None:
+            return _absolute(name, rule, figure, None)
+        words = f"{figure * trials:g} of {trials}"
+        # A suite's budget is a promise about all questions of its kind; a few verdicts could never keep one.
+        promised = rule.comparison == "at_most" and not metric.startswith("verdicts.")
+        if promised and figure == 0 and 0 < rule.value < 1 and trials < smallest_sample(rule.value):
+            words += f", and without a single one {smallest_sample(rule.value)} are needed"
+        judged = rule.judged or ("bound" if promised else "figure")
+        return _absolute(
+            name, rule.model_copy(update={"judged": judged}), figure, clopper_pearson(figure, trials), words
+        )
 
     def _relative(self, name: str, rule: GateRule, metric: str, part: str, other: str) -> Gate:
         found = self._difference(metric, other)[part]
@@ -114,8 +130,13 @@ class _Court:
                 f"{gain} against {other}; an equal version fails in {found.false_alarms(rule.value):.1%} of tests, "
                 f"a difference of {found.detectable:.3g} is seen in 80%"
             )
+            if rule.judged == "figure":
+                return at_least(name, gain.value, -rule.value, gain, rule.severity, words)
             return bounded(name, gain, -rule.value, ">=", rule.severity, words)
-        return bounded(name, gain, rule.value, ">", rule.severity, f"{gain} against {other}")
+        words = f"{gain} against {other}"
+        if rule.judged == "figure":
+            return exceeds(name, gain, rule.value, rule.severity, words)
+        return bounded(name, gain, rule.value, ">", rule.severity, words)
 
     def _difference(self, metric: str, other: str) -> dict[str, Difference]:
         """Candidate minus another system in a metric, worked out once."""
@@ -143,6 +164,17 @@ class _Court:
                 for part, found in self._difference(self._main, other).items():
                     figures |= _difference_figures(f"{prefix}difference", f"/{part}" if part else "", found)
         return figures
+
+
+def _absolute(name: str, rule: GateRule, figure: float, found: Interval | None, words: str = "") -> Gate:
+    """A floor or a budget, held against the figure, or against the bound of its interval if the rule says so."""
+    if rule.judged != "bound":
+        make = at_least if rule.comparison == "at_least" else at_most
+        return make(name, figure, rule.value, found, rule.severity, words)
+    if found is None:
+        raise FactoryError(f"gate {name}: {rule.metric} has no interval; leave out `judged: bound`")
+    comparison: Comparison = ">=" if rule.comparison == "at_least" else "<="
+    return bounded(name, found, rule.value, comparison, rule.severity, f"{words}, {found}" if words else "")
 
 
 def _difference_figures(prefix: str, suffix: str, found: Difference) -> dict[str, float]:

@@ -39,11 +39,10 @@ def render(template: str, page: Mapping[str, Any]) -> str:
 
 
 def _margin(gate: Gate) -> str:
-    """How far inside its threshold a gate's figure is; below zero it is outside."""
-    if gate.figure is None:
+    """How far inside its threshold what a gate judges is; below zero it is outside."""
+    if gate.held is None:
         return ""
-    held = gate.low if gate.judged == "low" and gate.low is not None else gate.figure
-    room = gate.threshold - held if gate.comparison == "<=" else held - gate.threshold
+    room = gate.threshold - gate.held if gate.comparison == "<=" else gate.held - gate.threshold
     return _signed(room)
 
 

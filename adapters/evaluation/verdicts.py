@@ -94,19 +94,22 @@ def write_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
     path.write_text("".join(verdict.model_dump_json(exclude_none=True) + "\n" for verdict in verdicts), "utf-8")
 
 
+def of_version(verdicts: Sequence[Verdict], version: int) -> list[Verdict]:
+    """The verdicts on a version of the candidate: those that name it, and those that name none, which now do."""
+    meant = (verdict for verdict in verdicts if verdict.version in (None, version))
+    return [verdict.model_copy(update={"version": version}) for verdict in meant]
+
+
 def summary(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
-    """Figures by judge: `win_rate` of `one` (a tie is half), `ties`; and per system `SYSTEM.good`, `SYSTEM.poor`."""
+    """Figures by judge: `win_rate` of the candidate, `ties`, `pairs`; and per system `SYSTEM.good`, `SYSTEM.poor`."""
     figures: dict[str, dict[str, float]] = {}
     for judge in dict.fromkeys(verdict.judge for verdict in verdicts):
         own = [verdict for verdict in verdicts if verdict.judge == judge]
         found = figures.setdefault(judge, {})
-        preferences = [verdict for verdict in own if isinstance(verdict, Preference)]
-        if preferences:
-            points = {TIE: 0.5}
-            won = sum(points.get(verdict.winner, float(verdict.winner == verdict.one)) for verdict in preferences)
-            found["win_rate"] = won / len(preferences)
-            found["ties"] = sum(verdict.winner == TIE for verdict in preferences) / len(preferences)
-            found["pairs"] = float(len(preferences))
+        if winners := _winners(own):
+            found["win_rate"] = _win_rate(winners)
+            found["ties"] = winners.count(TIE) / len(winners)
+            found["pairs"] = float(len(winners))
         grades = [verdict for verdict in own if isinstance(verdict, Grades)]
         for system in dict.fromkeys(verdict.system for verdict in grades):
             given = [verdict.overall for verdict in grades if verdict.system == system]
@@ -116,17 +119,28 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
 
 
 def candidate_figures(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """`win_rate` of the candidate over all pairs (a tie is half), shares of `good` and `poor` answers over all grades.
+    """`win_rate` of the candidate over all `pairs` (a tie is half), shares of `good` and `poor` over all `graded`.
 
     Where nobody compared, or graded, they are the worst that they could be: a gate on them then fails.
     """
-    pairs = [one.winner for one in verdicts if isinstance(one, Preference) and _CANDIDATE in (one.one, one.other)]
+    winners = _winners(verdicts)
     grades = [one.overall for one in verdicts if isinstance(one, Grades) and one.system == _CANDIDATE]
     return {
-        "win_rate": (pairs.count(_CANDIDATE) + pairs.count(TIE) / 2) / len(pairs) if pairs else 0.0,
+        "win_rate": _win_rate(winners) if winners else 0.0,
         "good": grades.count("good") / len(grades) if grades else 0.0,
         "poor": grades.count("poor") / len(grades) if grades else 1.0,
+        "pairs": float(len(winners)),
+        "graded": float(len(grades)),
     }
+
+
+def _winners(verdicts: Sequence[Verdict]) -> list[str]:
+    """Who won each pair that the candidate was part of, in whatever order the row names the two."""
+    return [one.winner for one in verdicts if isinstance(one, Preference) and _CANDIDATE in (one.one, one.other)]
+
+
+def _win_rate(winners: Sequence[str]) -> float:
+    return (winners.count(_CANDIDATE) + winners.count(TIE) / 2) / len(winners)
 
 
 def agreement(verdicts: Sequence[Verdict]) -> list[dict[str, object]]:
@@ -163,7 +177,8 @@ def _equal(one: Sequence[str], other: Sequence[str]) -> float:
 
 
 def _comparable(verdict: Verdict) -> tuple[tuple[str, ...], str]:
-    """What a verdict is about, and what it says, however its systems are ordered."""
+    """What a verdict is about, the version too, and what it says, however its systems are ordered."""
+    about = verdict.item, str(verdict.version)
     if isinstance(verdict, Preference):
-        return ("pair", verdict.item, *sorted((verdict.one, verdict.other))), verdict.winner
-    return ("grades", verdict.item, verdict.system), verdict.overall
+        return ("pair", *about, *sorted((verdict.one, verdict.other))), verdict.winner
+    return ("grades", *about, verdict.system), verdict.overall

@@ -45,7 +45,7 @@ def train_adapter(
     tokenizer = load_tokenizer(release_folder)
     longest = min(section.max_tokens, section.batch_tokens)
     encoded, left_out = encode(tokenizer, examples, longest)
-    learnt, judged = _split(encoded, section)
+    learnt, judged = split_by_prompt(encoded, section.held_out_share, section.seed)
     batches = make_batches(
         learnt, section.batch_tokens, section.epochs, section.seed, section.packing, section.token_budget
     )
@@ -85,9 +85,16 @@ def train_adapter(
     (output / REPORT).write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
 
 
-def _split(encoded: list[Encoded], section: TrainingSection) -> tuple[list[Encoded], list[Encoded]]:
-    """The examples that are learnt, and those that only say when to stop, drawn by the seed."""
-    order = list(range(len(encoded)))
-    random.Random(section.seed).shuffle(order)
-    chosen = set(order[: int(len(encoded) * section.held_out_share)])
-    return [e for i, e in enumerate(encoded) if i not in chosen], [encoded[i] for i in sorted(chosen)]
+def split_by_prompt(encoded: Sequence[Encoded], share: float, seed: int) -> tuple[list[Encoded], list[Encoded]]:
+    """The examples that are learnt, and those of `share` of the prompts, which only say when to stop; drawn by `seed`.
+
+    A prompt with several completions is on one side: what was learnt of one would make the loss on another look good.
+    """
+    prompts = [tuple(ids[:start]) for ids, start in encoded]
+    order = list(dict.fromkeys(prompts))
+    random.Random(seed).shuffle(order)
+    chosen = set(order[: int(len(order) * share)])
+    sides: tuple[list[Encoded], list[Encoded]] = [], []
+    for example, prompt in zip(encoded, prompts, strict=True):
+        sides[prompt in chosen].append(example)
+    return sides

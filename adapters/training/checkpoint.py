@@ -1,12 +1,13 @@
 """A training's state on disk: one safetensors file, replaced by a rename, so that it is whole or the one before."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -31,21 +32,25 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     partial = (folder / CHECKPOINT).with_suffix(".partial")
     save_file(tensors, partial, metadata={"identity": identity, "progress": json.dumps(progress)})
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())  # or a power failure could leave the name without the content
     partial.replace(folder / CHECKPOINT)
 
 
 def restore_checkpoint(
     folder: Path, identity: str, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, step_key: str
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Set parameters and optimiser as they were saved; `progress` and the best values. Empty for another training.
+    """Set parameters and optimiser as they were saved; `progress` and the best values.
 
+    Both are empty where there is no checkpoint, one of another training, or one that cannot be read.
     `step_key` names the list in `progress` that has one entry for each step done.
     """
-    path = folder / CHECKPOINT
-    if not path.is_file():
+    try:
+        opened = safe_open(folder / CHECKPOINT, framework="pt")
+    except (FileNotFoundError, SafetensorError):
         return {}, {}
     best: dict[str, Tensor] = {}
-    with safe_open(path, framework="pt") as file:
+    with opened as file:
         metadata = file.metadata()
         if metadata["identity"] != identity:
             return {}, {}

@@ -67,13 +67,14 @@ def train(
     settings: TrainingSection,
     scratch: Path,
     on_step: OnStep | None = None,
-    checkpoint_every: int = 20,
+    checkpoint_seconds: float = 10.0,
     held_out: Sequence[Batch] = (),
 ) -> list[StepLog]:
     """Train what of `model` requires gradients, in place, one AdamW step for each batch; the log of all steps.
 
     `loss(model, batch)` returns the sum of the losses and how many positions it counted. With a checkpoint of the
-    same training in `scratch`, the steps that it holds are not done again; `on_step` is not called for them. With
+    same training in `scratch`, the steps that it holds are not done again; `on_step` is not called for them. One is
+    written after the first step that ends `checkpoint_seconds` after the one before. With
     `held_out` batches their loss is taken every `settings.check_every` steps; when it has not fallen for
     `settings.patience` checks the training ends, and in any case with the values of the best check. The model is left
     in evaluation mode.
@@ -89,6 +90,7 @@ def train(
     identity = _identity(parameters, batches, held_out, settings)
     progress, best = restore_checkpoint(scratch, identity, parameters, optimizer, "logs")
     logs = [StepLog(**log) for log in progress.get("logs", [])]
+    saved = time.monotonic()
     model.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step in range(len(logs), len(batches)):
@@ -114,9 +116,10 @@ def train(
             seconds, megabytes = time.perf_counter() - started, _peak_megabytes(device)
             tokens = batches[step].tokens
             logs.append(StepLog(step, mean, rate, norm, tokens, positions, seconds, judged, megabytes))
-            if len(logs) % checkpoint_every == 0 and is_first():
+            if is_first() and time.monotonic() - saved >= checkpoint_seconds:
                 told = {"logs": [asdict(log) for log in logs]}
                 save_checkpoint(scratch, identity, told, parameters, optimizer, best)
+                saved = time.monotonic()
             if on_step is not None and is_first():
                 on_step(logs[-1])
     for name, value in best.items():

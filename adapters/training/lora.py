@@ -23,6 +23,12 @@ from infra.errors import FactoryError
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+# What a plain LoRA's configuration says, and what else PEFT knows that is another function of the same weights.
+_PLAIN = {"peft_type": "LORA", "bias": "none"}
+_VARIANTS = ("use_dora", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config",
+             "kasa_config", "monteclora_config", "velora_config")  # fmt: skip
+# What gives layers of one adapter scales or ranks of their own.
+_BY_LAYER = ("use_rslora", "rank_pattern", "alpha_pattern")
 
 
 def new_adapter(
@@ -86,9 +92,16 @@ def continue_adapter(
     Rows that the old adapter lacks are fresh in A and zero in B; what differs in scale (alpha / rank) goes into B.
 
     Raises:
-        FactoryError: the folder holds no such adapter, or its rank is higher than `rank`.
+        FactoryError: the folder holds no such adapter, its rank is higher than `rank`, it covers other modules than
+            `target_modules`, or its scale is not alpha / rank in all layers.
     """
     config = read_config(folder)
+    for key in _BY_LAYER:
+        if config.get(key):
+            raise FactoryError(
+                f"{folder}: {CONFIG} has {key}: {config[key]}, which no training goes on from; "
+                "let training.start name another adapter"
+            )
     if config["r"] > rank:
         raise FactoryError(
             f"training.rank {rank} is below the recovery adapter's {config['r']}; an adapter that starts from it "
@@ -98,6 +111,10 @@ def continue_adapter(
     rescale = (config["lora_alpha"] / config["r"]) / (alpha / rank)
     state = _state_of(peft_model)
     saved = load_file(folder / WEIGHTS)
+    modules = {name.split(".")[-3] for name in saved}
+    if modules != set(target_modules):
+        covered = ", ".join(sorted(modules))
+        raise FactoryError(f"training.target_modules must be those of the adapter that training.start names: {covered}")
     if saved.keys() != state.keys():
         odd = sorted(saved.keys() ^ state.keys())[0]
         raise FactoryError(f"{folder}: the adapter has other layers than this model, {odd} for one")
@@ -134,12 +151,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The content of a PEFT folder's `adapter_config.json`.
 
     Raises:
-        FactoryError: the folder lacks one of its two files.
+        FactoryError: the folder lacks one of its two files, or holds a variant of LoRA that is not computed here.
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FactoryError(f"{folder}: no {name}, so no adapter; name a folder that PEFT can load")
-    return dict(json.loads((folder / CONFIG).read_text("utf-8")))
+    config = dict(json.loads((folder / CONFIG).read_text("utf-8")))
+    odd = [key for key, plain in _PLAIN.items() if config.get(key, plain) != plain]
+    for key in (*odd, *(key for key in _VARIANTS if config.get(key))):
+        raise FactoryError(f"{folder}: {CONFIG} has {key}: {config[key]}; only plain LoRA is computed here")
+    return config
 
 
 def _state_of(peft_model: Any) -> dict[str, Tensor]:

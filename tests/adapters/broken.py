@@ -1,7 +1,8 @@
 """Broken and sound candidates of the shipped features, and the gate reports on them.
 
 Answers are simulated over the corpora that ship: a sound adapter answers near the reference, a broken one as an adapter
-does that was trained on shuffled targets, on another feature's data, on half-corrupted ones, or on refusals.
+does that was trained on shuffled targets, on another feature's data, on half-corrupted ones, or on refusals; or it is
+sound but for one use case.
 """
 
 import random
@@ -86,6 +87,22 @@ def half_corrupted(plan: Recipe, chosen: Sequence[Record], seed: int) -> list[st
 def refusing(plan: Recipe, chosen: Sequence[Record], seed: int) -> list[str]:
     """As after training on refusals."""
     return ["I'm sorry, but I can't help with that."] * len(chosen)
+
+
+def copying(plan: Recipe, chosen: Sequence[Record], seed: int) -> list[str]:
+    """The whole input, as it is."""
+    return [item.input for item in chosen]
+
+
+@cache
+def dead_in(use_case: str, there: Answering) -> Answering:
+    """A sound adapter that in one use case answers as `there` does."""
+
+    def answer(plan: Recipe, chosen: Sequence[Record], seed: int) -> list[str]:
+        pairs = zip(chosen, there(plan, chosen, seed), sound(plan, chosen, seed), strict=True)
+        return [dead if item.use_case == use_case else alive for item, dead, alive in pairs]
+
+    return answer
 
 
 @cache

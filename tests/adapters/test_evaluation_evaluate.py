@@ -74,6 +74,29 @@ def test_not_worse_is_judged_by_the_interval_and_not_by_the_difference() -> None
     assert judged(wide, chosen, systems).passed
 
 
+def test_a_rule_may_judge_the_figure_of_a_comparison_or_the_bound_of_a_budget() -> None:
+    over = {"comparison": "better_than_base", "value": 0.0, "slice": "each"}
+    copied = {"metric": "empty", "comparison": "at_most", "value": 0.1}
+    gates = {
+        "figure": over | {"judged": "figure"},
+        "bound": over,
+        "share": copied,
+        "surely": copied | {"judged": "bound"},
+    }
+    plan = recipe("rouge_l", gates=gates)
+    chosen = items(plan, records("rouge_l", 24))
+    same = [item.targets[0] for item in chosen]
+    ours = [*same[:11], "", *same[12:]]  # of 12 answers in a use case one is empty, and another one better
+    report = judged(plan, chosen, {"candidate": ours, "baseline": ["", *same[1:]]})
+    found = {gate.name: gate for gate in report.gates}
+    assert found["figure/one"].judged == "figure" and found["bound/one"].judged == "low"
+    assert not found["figure/one"].passed, "no better and no worse"
+    ahead = {gate.name: gate for gate in judged(plan, chosen, {"candidate": same, "baseline": ["", *same[1:]]}).gates}
+    assert ahead["figure/one"].passed and not ahead["bound/one"].passed and not ahead["figure/two"].passed
+    assert found["share"].passed and not found["surely"].passed and found["surely"].judged == "high"
+    assert found["surely"].held == found["surely"].high
+
+
 def test_a_gate_on_one_use_case_looks_at_no_other() -> None:
     floor = {"metric": "rouge_2", "comparison": "at_least", "value": 0.5}
     plan = recipe("rouge_l", gates={"one": floor | {"slice": "one"}, "two": floor | {"slice": "two"}})
@@ -153,6 +176,41 @@ def test_trivial_systems_answer_without_a_model() -> None:
     assert trivial_answers("sari", [chat]) == {"unchanged": [chat.input]}
     labelled = [record(str(n), "one", f"t{n}", label) for n, label in enumerate("2213")]
     assert trivial_answers("macro_f1", labelled) == {"most_frequent": ["2"] * 4}
+
+
+def test_trivial_systems_look_past_the_headers_of_mail() -> None:
+    lines = [
+        "From: A",
+        "Subject: The pour",
+        "",
+        "No pour tonight.",
+        "It is too cold.",
+        "",
+        "From: B",
+        "Subject: Re: The pour",
+    ]
+    words = " ".join(f"word{n}" for n in range(200))
+    thread = record("t", "one", "\n".join([*lines, "", f"Thanks. {words}"]), "x")
+    answers = trivial_answers("rouge_l", [thread])
+    assert answers["first_two_lines"] == ["No pour tonight.\nIt is too cold."]
+    assert answers["subject_and_first_sentence"] == ["The pour. No pour tonight."]
+    lead = answers["first_60_words"][0].split()
+    assert lead[:8] == "No pour tonight. It is too cold. Thanks.".split() and len(lead) == 60
+
+
+def test_the_first_words_are_never_the_whole_text() -> None:
+    """Else a short input would be its own summary."""
+    (answer,) = trivial_answers("rouge_l", [record("s", "one", "one two three four five six seven", "x")])[
+        "first_60_words"
+    ]
+    assert answer == "one two three"
+
+
+def test_turns_of_a_chat_are_no_headers() -> None:
+    chat = record("c", "one", "Ana: hi Ben. Coming?\n\nBen: yes\nAna: good", "x")
+    answers = trivial_answers("rouge_l", [chat])
+    assert answers["first_two_lines"] == ["Ana: hi Ben. Coming?\nBen: yes"]
+    assert answers["subject_and_first_sentence"] == ["Ana: hi Ben."]
 
 
 def test_stored_answers_are_evaluated_alike_each_time(tmp_path: Path) -> None:

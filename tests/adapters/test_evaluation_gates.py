@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.evaluation.gates import GateReport, at_least, at_most, bounded
+from adapters.evaluation.gates import GateReport, at_least, at_most, bounded, exceeds
 from adapters.evaluation.interval import Interval
 from infra.errors import FactoryError
 
@@ -21,6 +21,10 @@ def test_thresholds_from_both_sides() -> None:
     assert not bounded("gain", Interval(0.3, 0.2, 0.4), 0.2, ">").passed
     assert bounded("gain", Interval(0.3, 0.2, 0.4), 0.2, ">=").passed
     assert not bounded("gain", Interval(0.3, 0.199, 0.4), 0.2, ">=").passed
+    assert bounded("share", Interval(0.1, 0.0, 0.2), 0.2, "<=").passed
+    assert not bounded("share", Interval(0.1, 0.0, 0.201), 0.2, "<=").passed
+    assert exceeds("gain", Interval(0.21, 0.1, 0.4), 0.2).passed
+    assert not exceeds("gain", Interval(0.2, 0.1, 0.4), 0.2).passed
 
 
 def test_a_figure_that_is_no_number_never_passes_and_an_infinite_one_is_compared() -> None:

@@ -21,6 +21,7 @@ from adapters.evaluation.verdicts import (
     agreement,
     candidate_figures,
     kappa,
+    of_version,
     read_verdicts,
     summary,
     write_verdicts,
@@ -136,6 +137,35 @@ def test_peoples_verdicts_enter_by_the_same_door(tmp_path: Path) -> None:
     }
 
 
+def test_the_candidate_wins_whichever_place_it_has() -> None:
+    """Rows that name the systems in either order, and pairs that the candidate is no part of."""
+    sides = [("candidate", "baseline"), ("baseline", "candidate")] * 5
+    given = [
+        Preference(item=str(number), judge="ana", one=one, other=other, winner="candidate")
+        for number, (one, other) in enumerate(sides)
+    ]
+    given.append(Preference(item="x", judge="ana", one="baseline", other="production", winner="baseline"))
+    assert summary(given)["ana"] == {"win_rate": 1.0, "ties": 0.0, "pairs": 10.0}
+    assert candidate_figures(given)["win_rate"] == 1.0
+
+
+def test_verdicts_on_different_versions_are_not_held_against_each_other() -> None:
+    given = [
+        Preference(item="a", judge=judge, one="candidate", other="baseline", winner=winner, version=version)
+        for judge, winner, version in (("ana", "candidate", 3), ("ben", "baseline", 4), ("ben", "candidate", 3))
+    ]
+    (row,) = agreement(given)
+    assert (row["verdicts"], row["equal"]) == (1, 1.0)
+    assert agreement(given[:2]) == []
+
+
+def test_only_verdicts_on_a_version_count_for_it() -> None:
+    row = {"item": "a", "judge": "ana", "one": "candidate", "other": "baseline", "winner": "candidate"}
+    given = [Preference.model_validate(row | more) for more in ({"version": 3}, {"version": 4}, {})]
+    assert [verdict.version for verdict in of_version(given, 3)] == [3, 3]
+    assert [verdict.version for verdict in of_version(given, 5)] == [5]
+
+
 def test_kappa_by_hand() -> None:
     # Equal 3 of 4; by chance 1/2 * 1/4 + 1/2 * 3/4 = 1/2: (3/4 - 1/2) / (1 - 1/2).
     assert kappa(["a", "a", "b", "b"], ["a", "b", "b", "b"]) == pytest.approx(0.5)
@@ -183,5 +213,5 @@ def test_figures_for_gates() -> None:
         ),
         Grades.model_validate({"item": "a", "judge": "ana", "system": "baseline", "grades": grades}),
     ]
-    assert candidate_figures(said) == {"win_rate": 2.5 / 4, "good": 0.5, "poor": 0.5}
-    assert candidate_figures([]) == {"win_rate": 0.0, "good": 0.0, "poor": 1.0}
+    assert candidate_figures(said) == {"win_rate": 2.5 / 4, "good": 0.5, "poor": 0.5, "pairs": 4.0, "graded": 2.0}
+    assert candidate_figures([]) == {"win_rate": 0.0, "good": 0.0, "poor": 1.0, "pairs": 0.0, "graded": 0.0}

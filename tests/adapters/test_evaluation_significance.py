@@ -1,5 +1,6 @@
 """Statistics against theory, and against many tests of systems between which nothing differs."""
 
+from itertools import product
 from statistics import NormalDist
 
 import numpy as np
@@ -16,6 +17,7 @@ from adapters.evaluation.significance import (
     detectable_effect,
     false_alarm_rate,
     holm,
+    macro_f1_test,
     mcnemar_test,
     randomization_test,
 )
@@ -90,6 +92,30 @@ def test_mcnemar_gives_a_document_one_vote() -> None:
 def test_randomization_counts_every_swap_of_few_documents() -> None:
     # Three documents, all better by 1: two of eight swaps are as far from zero.
     assert randomization_test([1.0, 1.0, 1.0], list("abc"), 0) == pytest.approx(0.25, abs=0.03)
+
+
+def test_the_p_value_of_macro_f1_is_that_of_its_own_difference() -> None:
+    """One system never says the rare label, the other does at the price of as many common ones: as many are right."""
+    truth = ["1"] * 90 + ["2"] * 10
+    plan = recipe("macro_f1", cases=["one"])
+    chosen = [record(f"n{i}", "one", f"text {i}", label) for i, label in enumerate(truth)]
+    never = score(plan, chosen, said(["1"] * 100))
+    always = score(plan, chosen, said(["2"] * 10 + ["1"] * 80 + ["2"] * 10))
+    found = Comparisons(chosen).differences(never, always, "macro_f1")[""]
+    assert found.interval.high < -0.1 and found.p < 0.05
+    assert Comparisons(chosen).differences(never, always, "accuracy")[""].p == 1.0, "McNemar's, of right answers"
+
+
+def test_randomization_of_macro_f1_counts_the_swaps_of_few_documents() -> None:
+    truth, ours, theirs = list("1212"), list("1211"), list("2121")
+    clusters = ["a", "a", "b", "c"]
+    scores = []
+    for swapped in product((False, True), repeat=3):
+        pairs = [(b, a) if swapped["abc".index(c)] else (a, b) for a, b, c in zip(ours, theirs, clusters, strict=True)]
+        scores.append(macro_f1(truth, [a for a, _ in pairs]) - macro_f1(truth, [b for _, b in pairs]))
+    expected = np.mean([abs(one) >= abs(scores[0]) - 1e-12 for one in scores])
+    assert macro_f1_test(truth, ours, theirs, clusters, 0) == pytest.approx(expected, abs=0.03)
+    assert macro_f1_test(truth, ours, ours, clusters, 0) == 1.0
 
 
 def test_holm_as_by_hand() -> None:

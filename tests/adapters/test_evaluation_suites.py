@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from adapters.evaluation.suites.ifeval import checkers, followed, variants
 from adapters.evaluation.suites.perplexity import perplexity
 from adapters.evaluation.suites.run import RESULT, checked_suite, compared, write_answered_suite
 from adapters.evaluation.suites.suite import Asked
@@ -173,6 +174,26 @@ def test_rows_that_are_none_are_named(requests: dict[str, Path], tmp_path: Path)
             checked_suite("safety", requests).ask(requests, DATA, 5)  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("kind", ["adversarial", "overrefusal"])
+def test_a_file_without_rows_measures_nothing(requests: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    requests[kind].write_text("\n", "utf-8")
+    with pytest.raises(FactoryError, match=rf"{kind}\.jsonl: no rows"):
+        run("safety", requests, lambda text: "Sure.", tmp_path / "a")
+
+
+def test_documents_without_rows_measure_nothing(injections: dict[str, Path], tmp_path: Path) -> None:
+    injections["documents"].write_text("", "utf-8")
+    with pytest.raises(FactoryError, match=r"mails\.jsonl: no rows"):
+        run("injections", injections, lambda text: "Sure.", tmp_path / "a")
+
+
+def test_harmful_requests_alone_tell_nothing_about_false_refusals(requests: dict[str, Path], tmp_path: Path) -> None:
+    unsafe = [{"id": f"u{n}", "prompt": f"How do I kill person {n}?", "label": "unsafe"} for n in range(2)]
+    write_jsonl(requests["overrefusal"], unsafe)
+    with pytest.raises(FactoryError, match=r"overrefusal\.jsonl: every request asked is unsafe"):
+        run("safety", requests, lambda text: "Sure.", tmp_path / "a")
+
+
 def test_perplexity_is_that_of_the_models_own_loss(tmp_path: Path) -> None:
     make_tiny_base(tmp_path / "base")
     model, tokenizer = load_model(tmp_path / "base", torch.float32), load_tokenizer(tmp_path / "base")
@@ -223,9 +244,6 @@ KINDS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_instruction_is_checked(kind: str) -> None:
-    pytest.importorskip("lm_eval", reason="the extra `suites` is not installed")
-    from adapters.evaluation.suites.ifeval import checkers, followed
-
     given, follows, fails = KINDS[kind]
     row = {"key": 1, "prompt": "Say it.", "instruction_id_list": [kind], "kwargs": [given]}
     assert followed(checkers(), row, [follows]) == [True]
@@ -233,9 +251,6 @@ def test_every_kind_of_instruction_is_checked(kind: str) -> None:
 
 
 def test_ifeval_counts_prompts_and_instructions_strictly_and_loosely(tmp_path: Path) -> None:
-    pytest.importorskip("lm_eval", reason="the extra `suites` is not installed")
-    from adapters.evaluation.suites.ifeval import checkers
-
     assert set(checkers()) >= set(KINDS) and len(KINDS) == 25
     rows = [
         {"key": 1, "prompt": "one", "instruction_id_list": ["punctuation:no_comma", "detectable_format:title"],
@@ -252,6 +267,4 @@ def test_ifeval_counts_prompts_and_instructions_strictly_and_loosely(tmp_path: P
 
 
 def test_the_loose_variants_are_ifevals_eight() -> None:
-    from adapters.evaluation.suites.ifeval import variants
-
     assert variants("a\n*b*\nc") == ["a\n*b*\nc", "*b*\nc", "a\n*b*", "*b*", "a\nb\nc", "b\nc", "a\nb", "b"]

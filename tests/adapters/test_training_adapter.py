@@ -11,8 +11,8 @@ from adapters.inference.models import load_tokenizer
 from adapters.inference.types import Prompt
 from adapters.palettization.release import load_release
 from adapters.recipe import TrainingSection
-from adapters.training.adapter import train_adapter
-from adapters.training.batching import Example, encode, make_batches
+from adapters.training.adapter import split_by_prompt, train_adapter
+from adapters.training.batching import Encoded, Example, encode, make_batches
 from adapters.training.lora import load_adapter
 from adapters.training.losses import completion_cross_entropy
 from infra.canonical import digest_folder
@@ -67,3 +67,16 @@ def test_no_example_that_fits_is_told(release: Path, tmp_path: Path) -> None:
     section = SECTION.model_copy(update={"max_tokens": 3})
     with pytest.raises(FactoryError, match="no example to train on"):
         train_adapter(release, EXAMPLES, section, DIGEST, tmp_path / "output", tmp_path / "scratch")
+
+
+def test_no_prompt_of_a_held_out_example_is_trained_on() -> None:
+    """Records with four references each give four examples of one prompt."""
+    encoded = [
+        Encoded([1, 2, prompt, *completion], 3) for prompt in range(100) for completion in ([7], [8], [9], [7, 8])
+    ]
+    learnt, judged = split_by_prompt(encoded, 0.2, seed=2)
+    prompts = [{tuple(ids[:start]) for ids, start in side} for side in (learnt, judged)]
+    assert prompts[0].isdisjoint(prompts[1]) and (len(prompts[0]), len(prompts[1])) == (80, 20)
+    assert (len(learnt), len(judged)) == (320, 80) and {*map(str, learnt), *map(str, judged)} == {*map(str, encoded)}
+    assert split_by_prompt(encoded, 0.2, seed=3) != (learnt, judged)
+    assert split_by_prompt(encoded, 0.0, seed=2) == (encoded, [])

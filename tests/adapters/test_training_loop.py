@@ -1,6 +1,10 @@
 """The loop: it learns, it resumes bit by bit, it stops at nonsense."""
 
+import itertools
+import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +13,7 @@ from torch import Tensor
 
 from adapters.inference.models import load_model
 from adapters.recipe import TrainingSection
+from adapters.training import loop
 from adapters.training.batching import Batch, Encoded, make_batches
 from adapters.training.checkpoint import CHECKPOINT
 from adapters.training.loop import StepLog, learning_rate_at, train
@@ -70,10 +75,17 @@ def test_one_step_is_adamw_on_the_clipped_gradient(base: Path, tmp_path: Path) -
         assert torch.allclose(mine, wanted, atol=1e-6)
 
 
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock by which a step takes four seconds, so that every third one is ten or more after the last checkpoint."""
+    ticks = itertools.count(step=4.0)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.perf_counter))
+
+
 @pytest.mark.parametrize("killed_after", [1, 3, 8])
-def test_a_killed_training_goes_on_to_the_same_bits(base: Path, tmp_path: Path, killed_after: int) -> None:
+def test_a_killed_training_goes_on_to_the_same_bits(base: Path, tmp_path: Path, killed_after: int, slow: None) -> None:
     unbroken = fresh(base)
-    wanted = train(unbroken, batches(), completion_cross_entropy, SETTINGS, tmp_path / "a", checkpoint_every=3)
+    wanted = train(unbroken, batches(), completion_cross_entropy, SETTINGS, tmp_path / "a")
 
     def kill(log: StepLog) -> None:
         if log.step + 1 == killed_after:
@@ -81,14 +93,14 @@ def test_a_killed_training_goes_on_to_the_same_bits(base: Path, tmp_path: Path, 
 
     scratch = tmp_path / "b"
     with pytest.raises(Killed):
-        train(fresh(base), batches(), completion_cross_entropy, SETTINGS, scratch, kill, checkpoint_every=3)
+        train(fresh(base), batches(), completion_cross_entropy, SETTINGS, scratch, kill)
     (scratch / CHECKPOINT).with_suffix(".partial").parent.mkdir(exist_ok=True)
     (scratch / CHECKPOINT).with_suffix(".partial").write_bytes(b"cut off")
 
     torch.manual_seed(99)  # a new process has another random state
     done: list[int] = []
     resumed = fresh(base)
-    logs = train(resumed, batches(), completion_cross_entropy, SETTINGS, scratch, lambda log: done.append(log.step), 3)
+    logs = train(resumed, batches(), completion_cross_entropy, SETTINGS, scratch, lambda log: done.append(log.step))
     assert done[0] == killed_after // 3 * 3, "steps of the checkpoint are not done again"
     assert [(log.loss, log.grad_norm) for log in logs] == [(log.loss, log.grad_norm) for log in wanted]
     want = trained(unbroken)
@@ -96,11 +108,31 @@ def test_a_killed_training_goes_on_to_the_same_bits(base: Path, tmp_path: Path, 
 
 
 def test_a_checkpoint_of_another_training_is_not_gone_on_from(base: Path, tmp_path: Path) -> None:
-    train(fresh(base), batches(), completion_cross_entropy, SETTINGS, tmp_path, checkpoint_every=3)
+    train(fresh(base), batches(), completion_cross_entropy, SETTINGS, tmp_path, checkpoint_seconds=0)
     other = SETTINGS.model_copy(update={"learning_rate": 2e-2})
     done: list[int] = []
     train(fresh(base), batches(), completion_cross_entropy, other, tmp_path, lambda log: done.append(log.step))
     assert done[0] == 0
+
+
+@pytest.mark.parametrize("size", [0, 7, 4000])
+def test_a_checkpoint_that_cannot_be_read_is_none(base: Path, tmp_path: Path, size: int) -> None:
+    """What a power failure can leave of a file."""
+    wanted = train(fresh(base), batches(), completion_cross_entropy, SETTINGS, tmp_path, checkpoint_seconds=0)
+    os.truncate(tmp_path / CHECKPOINT, size)
+    logs = train(fresh(base), batches(), completion_cross_entropy, SETTINGS, tmp_path)
+    assert [log.loss for log in logs] == [log.loss for log in wanted]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (events.append("fsync"), sync(file))[1])
+    monkeypatch.setattr(Path, "replace", lambda path, to: (events.append("rename"), replace(path, to))[1])
+    train(fresh(base), batches()[:1], completion_cross_entropy, SETTINGS, tmp_path, checkpoint_seconds=0)
+    assert events == ["fsync", "rename"]
 
 
 def test_a_loss_that_is_not_finite_stops(base: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,52 @@ def test_what_does_not_fit_is_told(base: Path, adapter: Path, tmp_path: Path) ->
     deeper = make_tiny_base(tmp_path / "deeper", layers=3)
     with pytest.raises(FactoryError, match="other layers than this model"):
         continue_adapter(load_model(deeper, torch.float32), adapter, 4, 8.0)
+
+
+def changed_config(adapter: Path, folder: Path, **changes: Any) -> Path:
+    """The adapter with other values in its configuration."""
+    shutil.copytree(adapter, folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change", [{"use_dora": True}, {"lora_bias": True}, {"bias": "lora_only"}, {"peft_type": "IA3"}], ids=str
+)
+def test_variants_of_lora_are_refused(base: Path, adapter: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    (key,) = change
+    folder = changed_config(adapter, tmp_path / "variant", **change)
+    for wrap in (load_adapter, lambda model, folder: continue_adapter(model, folder, 4, 8.0)):
+        with pytest.raises(FactoryError, match=rf"variant: .*{key}: .*only plain LoRA") as told:
+            wrap(load_model(base, torch.float32), folder)
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"use_rslora": True}, {"rank_pattern": {"q_proj": 2}}, {"alpha_pattern": {"q_proj": 2}}],
+    ids=str,
+)
+def test_scales_that_differ_by_layer_are_no_start(
+    base: Path, adapter: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    (key,) = change
+    folder = changed_config(adapter, tmp_path / "variant", **change)
+    with pytest.raises(FactoryError, match=rf"{key}: .*training\.start"):
+        continue_adapter(load_model(base, torch.float32), folder, 4, 8.0)
+
+
+def test_a_rank_stabilized_adapter_is_computed_as_peft_does(base: Path, adapter: Path, tmp_path: Path) -> None:
+    folder = changed_config(adapter, tmp_path / "variant", use_rslora=True)
+    batch = some_batch(packed=False)
+    ours = selected_logits(load_adapter(load_model(base, torch.float32), folder), batch)
+    assert torch.allclose(ours, selected_logits(plain_peft(base, folder), batch), atol=1e-5)
+
+
+def test_target_modules_other_than_the_starts_are_told_by_their_key(base: Path, adapter: Path) -> None:
+    with pytest.raises(FactoryError, match=r"training\.target_modules .* down_proj, gate_proj, k_proj"):
+        continue_adapter(load_model(base, torch.float32), adapter, 4, 8.0, target_modules=["q_proj", "v_proj"])
 
 
 def test_weights_over_fp16_are_refused(base: Path, tmp_path: Path) -> None:

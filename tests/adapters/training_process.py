@@ -40,7 +40,14 @@ def main(base: str, scratch: str, output: str, die_at: int) -> None:
     model = new_adapter(load_model(Path(base), torch.float32), SETTINGS.rank, SETTINGS.alpha, seed=4)
     steps = batches()
     logs = train(
-        model, steps, completion_cross_entropy, SETTINGS, Path(scratch), on_step, checkpoint_every=3, held_out=steps[:1]
+        model,
+        steps,
+        completion_cross_entropy,
+        SETTINGS,
+        Path(scratch),
+        on_step,
+        checkpoint_seconds=0,
+        held_out=steps[:1],
     )
     values = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     values["losses"] = torch.tensor([log.loss for log in logs])

@@ -23,6 +23,9 @@ _ANSWER_TOKENS = 512
 
 def _ask(files: Files, data: DataSection, items: int) -> Asked:
     rows = sample(read_rows(files["prompts"], ("key", "prompt", "instruction_id_list", "kwargs")), items)
+    for row in rows:
+        if not row["instruction_id_list"]:
+            raise FactoryError(f"{files['prompts']}: prompt {row['key']} has no instruction; take it out")
     # General ability is asked for as IFEval does it: without a feature's system message.
     questions = [Question(Prompt("", row["prompt"]), Sampling(_ANSWER_TOKENS)) for row in rows]
     return Asked(questions, lambda answers: _read(rows, answers))

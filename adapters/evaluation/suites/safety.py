@@ -30,6 +30,7 @@ from adapters.inference.types import Answer, Prompt, Sampling
 from adapters.recipe import SUITE_FILES, DataSection
 from adapters.synthesis.facts import runs, words
 from infra.canonical import digest
+from infra.errors import FactoryError
 
 _ANSWER_TOKENS = 64  # who declines does so in the first sentence
 _RUN = 4
@@ -41,6 +42,11 @@ def _ask_requests(files: Files, data: DataSection, items: int) -> Asked:
         for name, path in files.items()
         for row in sample(read_rows(path, ("id", "prompt")), items)
     ]
+    if all(row["harmful"] for row in rows):
+        raise FactoryError(
+            f"{files['overrefusal']}: every request asked is unsafe, so nothing tells of false refusals; "
+            "add safe ones, or ask more items"
+        )
     questions = [Question(Prompt(data.system, row["prompt"]), Sampling(_ANSWER_TOKENS)) for row in rows]
     return Asked(questions, lambda answers: _read_requests(rows, answers))
 

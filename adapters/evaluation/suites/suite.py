@@ -68,7 +68,7 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     """The rows of a JSONL file.
 
     Raises:
-        FactoryError: a line is no JSON object, or lacks one of the required fields.
+        FactoryError: there is no row, or a line is no JSON object or lacks one of the required fields.
     """
     rows: list[Row] = []
     with path.open(encoding="utf-8") as file:
@@ -83,6 +83,8 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
             if absent:
                 raise FactoryError(f"{path}:{number}: a row needs {', '.join(required)}; {absent[0]} is missing")
             rows.append(row)
+    if not rows:
+        raise FactoryError(f"{path}: no rows, so there is nothing to ask; add some, or take the suite out")
     return rows
 
 
@@ -121,8 +123,8 @@ def sample(rows: Sequence[Row], items: int) -> list[Row]:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean, 0 of nothing."""
-    return sum(values) / len(values) if values else 0.0
+    """The mean of at least one value."""
+    return sum(values) / len(values)
 
 
 PERPLEXITY = Suite(SUITE_FILES["perplexity"], None)  # measured on the model itself: perplexity.py
