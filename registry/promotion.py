@@ -56,8 +56,10 @@ def propose(
     require_sound(registry, version)
     found = objections(registry, version, rows)
     agreed = agreement(rows, number, version.evidence)
-    if not set(found) <= set(agreed.overruled if agreed else ()) and not force:
-        raise refuse(version, rows, found)
+    if new := [one for one in found if agreed is None or one not in agreed.overruled]:
+        if not force:
+            raise refuse(version, rows, new)
+        agreed = None  # nobody approved of overruling these
     serving = decisions.production(rows, version.base_release)
     if serving and _same_verdict(serving, version):
         return Proposal(rows, stands=serving)

@@ -7,7 +7,7 @@ share they decide themselves (`adapters/device/channel_layout.py`).
 
 from infra.errors import FactoryError
 from registry import decisions, promotion
-from registry.checks import require_sound
+from registry.checks import refuse, require_sound
 from registry.decisions import Decision, Row, Served
 from registry.projection import Registry, repair
 from registry.promotion import Proposal
@@ -77,15 +77,14 @@ def step(registry: Registry, feature: str, share: float, *, actor: str, reason: 
     """Give what is being rolled out to another share of the devices; with 1 it is promoted, and the rollout over.
 
     Raises:
-        CheckFailed: as `registry.promotion.promote`, for the last step.
+        CheckFailed: as `registry.promotion.promote`, for the last step; a forced rollout overrules there what it named.
         FactoryError: nothing is being rolled out for the current base release, or its package is damaged.
     """
     rows, present = _under_way(registry, feature)
     assert present.rollout is not None
     staged = present.rollout
     if share == 1:
-        forced = bool(staged.overruled)
-        return promotion.promote(registry, feature, staged.version, actor=actor, reason=reason, force=forced)
+        return _finish(registry, staged, actor, reason)
     _require_part(share)
     require_sound(registry, registry.catalog.version(feature, staged.version))
     return _decide(registry, _again(staged, action="rollout", share=share, actor=actor, reason=reason), rows)
@@ -112,6 +111,17 @@ def _under_way(registry: Registry, feature: str) -> tuple[list[Row], Served]:
             f"{feature}: nothing is being rolled out; `factory promote {feature} VERSION --rollout 5%` starts it"
         )
     return rows, present
+
+
+def _finish(registry: Registry, staged: Row, actor: str, reason: str) -> Row:
+    """Promote what is rolled out; what its start overruled stays overruled, and nothing else."""
+    feature, number = staged.feature, staged.version
+    forced = bool(staged.overruled)
+    proposal = promotion.propose(registry, feature, number, actor=actor, reason=reason, force=forced)
+    found = proposal.decision.overruled if proposal.decision else ()
+    if new := [one for one in found if one not in staged.overruled]:
+        raise refuse(registry.catalog.version(feature, number), proposal.rows, new)
+    return promotion.carry_out(registry, proposal)
 
 
 def _again(row: Row, **changes: object) -> Decision:
