@@ -119,6 +119,13 @@ class Ledger:
         query = sa.select(_LEDGER).join(found, _same_row(found)).order_by(*_IN_ORDER)
         return _by_feature(self._read(query))
 
+    def rollouts(self) -> list[Row]:
+        """The last step of every rollout that is under way, feature by feature."""
+        begun = sa.select(_LEDGER.c.feature).where(_LEDGER.c.action == "rollout")
+        told = _LEDGER.c.action.in_([*MOVES, "rollout"])
+        query = _LEDGER.select().where(told, _LEDGER.c.feature.in_(begun)).order_by(*_IN_ORDER)
+        return [row for rows in _by_feature(self._read(query)).values() for row in decisions.rollouts(rows)]
+
     def deciding(self, lineage_keys: Collection[str]) -> dict[str, list[Row]]:
         """By feature, the rows that decide a plan for these lineage keys; the rest of the history changes no state.
 

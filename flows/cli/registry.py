@@ -216,14 +216,18 @@ def show_matrix(json: AsJson = False, home: Home = None) -> None:
     from registry.matrix import matrix
 
     factory = open_factory(home)
-    found = matrix(factory.ledger.serving(), list(factory.features))
+    found = matrix(factory.ledger.serving(), list(factory.features), factory.ledger.rollouts())
     if json:
         print_json(found.to_json())
         return
     columns = ["feature", *(f"{short(release.base_release)} ({release.version})" for release in found.releases)]
     rows: list[list[object]] = []
+    staged = {(row.feature, row.base_release): f", {row.version} for {row.share:.0%}" for row in found.rollouts}
     for feature, served in found.cells.items():
-        cells = (served.get(release.base_release) for release in found.releases)
-        rows.append([feature, *(cell.version if cell else "hole" for cell in cells)])
+        shown: list[object] = []
+        for release in found.releases:
+            cell, beside = served.get(release.base_release), staged.get((feature, release.base_release))
+            shown.append("hole" if cell is None else f"{cell.version}{beside}" if beside else cell.version)
+        rows.append([feature, *shown])
     print_table(columns, rows, title="base releases, the current one last")
     say(f"{len(found.holes)} holes")
