@@ -143,7 +143,7 @@ def rollback(
     from registry.checks import release_named
 
     factory = open_factory(home)
-    factory.feature(feature)
+    factory.require_known(feature)
     with changing(factory, "decisions", PATIENCE):
         key = release_named(factory.ledger, base_release)
         row = promotion.rollback(factory.registry, feature, actor=factory.actor, reason=reason, to=to, base_release=key)
@@ -167,7 +167,7 @@ def release_hold(
     from registry.checks import release_named
 
     factory = open_factory(home)
-    factory.feature(feature)
+    factory.require_known(feature)
     with changing(factory, "decisions", PATIENCE):
         key = release_named(factory.ledger, base_release)
         rows = promotion.release_hold(factory.registry, feature, actor=factory.actor, reason=reason, base_release=key)
@@ -187,7 +187,7 @@ def history(
 
     factory = open_factory(home)
     if feature != "base":
-        factory.feature(feature)
+        factory.require_known(feature)
     rows = factory.ledger.rows(feature)
     if json:
         print_json([row.model_dump(mode="json") for row in rows])

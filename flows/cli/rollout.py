@@ -35,7 +35,7 @@ def rollout(
         raise FactoryError("name the share of the devices, as in `factory rollout FEATURE 50%`, or --halt")
     wanted = share_of(share) if share is not None else 0.0
     factory = open_factory(home)
-    factory.feature(feature)
+    factory.require_known(feature)
     with changing(factory, "decisions", PATIENCE):
         key = release_named(factory.ledger, base_release)
         decision = {"actor": factory.actor, "reason": reason, "base_release": key}
