@@ -87,8 +87,15 @@ def misplaced_aliases(registry: Registry) -> list[str]:
 
 
 def verify(registry: Registry) -> list[Finding]:
-    """What is wrong with the ledger: in itself, and against the rows that the channel was signed with."""
-    return registry.ledger.verify(registry.channel.anchored_heads())
+    """What is wrong with the ledger, as `wrong_rows`, and with the channel's state that anchors it."""
+    setback = registry.channel.setback()
+    return wrong_rows(registry) + ([Finding("channel", 0, setback)] if setback else [])
+
+
+def wrong_rows(registry: Registry) -> list[Finding]:
+    """What is wrong with the ledger: in itself, and against rows that the channel was seen to be signed with."""
+    registry.channel.anchored_heads()  # what others have published is seen by this
+    return registry.ledger.verify(registry.channel.seen_heads())
 
 
 def repair_from_ledger(registry: Registry) -> list[str]:
@@ -97,7 +104,7 @@ def repair_from_ledger(registry: Registry) -> list[str]:
     Raises:
         CheckFailed: the ledger is not whole, so that nothing may be put right from it.
     """
-    findings = verify(registry)
+    findings = wrong_rows(registry)
     if findings:
         raise CheckFailed(
             f"{findings[0]}; nothing is put right from such a ledger: bring it back from its backup "
@@ -109,12 +116,12 @@ def repair_from_ledger(registry: Registry) -> list[str]:
 def _compare(registry: Registry, everything: bool = False) -> _Projection | None:
     """What is behind; None if everything is up to date, or if nothing was ever promoted."""
     heads, anchored = registry.ledger.heads(), registry.channel.anchored_heads()
-    changed = sorted(
-        feature for feature in heads.keys() | anchored.keys() if heads.get(feature) != anchored.get(feature)
-    )
-    rows = {feature: registry.ledger.rows(feature) for feature in {*changed, BASE}} if changed or everything else {}
-    for feature in changed:
-        _require_anchored(feature, rows[feature], anchored.get(feature))
+    seen = registry.channel.seen_heads()
+    changed, unlike = (_differing(heads, kept) for kept in (anchored, seen))
+    wanted = {*changed, *unlike, BASE} if changed or unlike or everything else set()
+    rows = {feature: registry.ledger.rows(feature) for feature in wanted}
+    for feature in unlike:
+        _require_seen(feature, rows[feature], seen.get(feature))
     current = decisions.last_move(rows.get(BASE, []))
     if current is None:
         return None
@@ -123,11 +130,15 @@ def _compare(registry: Registry, everything: bool = False) -> _Projection | None
     return _Projection(current, heads, BASE in changed and _is_behind(registry, current), behind)
 
 
-def _require_anchored(feature: str, rows: Sequence[Row], anchored: Head | None) -> None:
-    """The ledger has the row that the channel was signed with."""
-    if anchored and (anchored.number > len(rows) or rows[anchored.number - 1].hash != anchored.hash):
+def _differing(heads: Mapping[str, Head], kept: Mapping[str, Head]) -> list[str]:
+    return sorted(feature for feature in heads.keys() | kept.keys() if heads.get(feature) != kept.get(feature))
+
+
+def _require_seen(feature: str, rows: Sequence[Row], seen: Head | None) -> None:
+    """The ledger has the row that the channel was last seen to be signed with."""
+    if seen and (seen.number > len(rows) or rows[seen.number - 1].hash != seen.hash):
         raise CheckFailed(
-            f"{feature}: the channel follows decision {anchored.number}, which the ledger does not have; "
+            f"{feature}: the channel follows decision {seen.number}, which the ledger does not have; "
             "bring the ledger back from its backup"
         )
 

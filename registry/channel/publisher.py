@@ -91,6 +91,27 @@ class Channel:
         state = self.repository.state()
         return state.heads if state else {}
 
+    def seen_heads(self) -> Mapping[str, Head]:
+        """The newest heads that were ever seen from here, whatever became of the state that had them."""
+        seen = self.repository.keys.seen()
+        return seen.heads if seen else {}
+
+    def setback(self) -> str | None:
+        """What is wrong with the present state if a newer one was seen here, else None.
+
+        Raises:
+            FactoryError: the channel was changed by somebody without its keys.
+        """
+        state, seen = self.repository.state(), self.repository.keys.seen()
+        if seen is None or seen.place != self.place:
+            return None
+        if state is None:
+            return f"{self.place}: timestamp.json is gone; it was at version {seen.version}"
+        version = state.snapshot.signed.version
+        if version < seen.version:
+            return f"{self.place}: a former timestamp.json was brought back, of version {version}, not {seen.version}"
+        return None
+
     def pointers(self) -> list[Pointer]:
         """Every pointer that is published, `base` first."""
         state = self.repository.published()

@@ -66,6 +66,46 @@ def test_a_ledger_whose_last_rows_were_cut_off_is_found_and_nothing_is_repaired_
         rollback(place.registry, FEATURE, **WHO)
 
 
+@pytest.mark.parametrize("with_timestamp", ["missing", "former"])
+def test_rows_that_were_cut_off_together_with_their_anchor_are_found(place: Place, with_timestamp: str) -> None:
+    """What was seen of the channel is kept beside the keys, so that taking the anchor away hides nothing."""
+    timestamp = place.folder / "channel/metadata/timestamp.json"
+    former = timestamp.read_bytes()
+    rollback(place.registry, FEATURE, **WHO)
+    if with_timestamp == "former":
+        timestamp.write_bytes(former)
+    else:
+        timestamp.unlink()
+    (setback,) = verify(place.registry)
+    expected = "was brought back" if with_timestamp == "former" else "timestamp.json is gone"
+    assert setback.feature == "channel" and expected in setback.problem
+    _in_database(place, f"DELETE FROM ledger WHERE feature = '{FEATURE}' AND number = 3")
+    assert [finding.feature for finding in verify(place.registry)] == [FEATURE, "channel"]
+    with pytest.raises(CheckFailed, match="rows up to 3 are cut off"):
+        repair_from_ledger(place.registry)
+    with pytest.raises(CheckFailed, match="follows decision 3, which the ledger does not have"):
+        promote(place.registry, FEATURE, 1, **WHO)
+
+
+@pytest.mark.parametrize("with_timestamp", ["missing", "former"])
+def test_an_anchor_that_was_taken_away_is_put_back_from_a_whole_ledger(
+    place: Place, with_timestamp: str, open_place: Callable[..., Place]
+) -> None:
+    timestamp = place.folder / "channel/metadata/timestamp.json"
+    former = timestamp.read_bytes()
+    rollback(place.registry, FEATURE, **WHO)
+    if with_timestamp == "former":
+        timestamp.write_bytes(former)
+    else:
+        timestamp.unlink()
+    again = open_place(place.folder)
+    repair_from_ledger(again.registry)
+    assert verify(again.registry) == []
+    device = again.device()
+    device.pull_base()
+    assert device.pull(FEATURE).version == 1
+
+
 def test_a_feature_that_was_taken_out_as_a_whole_is_found(place: Place) -> None:
     _in_database(place, f"DELETE FROM ledger WHERE feature = '{FEATURE}'")
     (finding,) = verify(place.registry)
