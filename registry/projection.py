@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import CheckFailed
+from infra.errors import CheckFailed, FactoryError, Unavailable
 from registry import decisions
 from registry.catalog import PRODUCTION, RELEASES, Catalog, adapter_model
 from registry.chain import Finding, Head
@@ -77,6 +77,21 @@ def repair(registry: Registry, everything: bool = False) -> list[str]:
     expected = moved | ({BASE} if found.base_behind else set())
     done += [f"channel: {target} was put back" for target in written if target.split("/")[0] not in expected]
     return done
+
+
+def follow(registry: Registry, row: Row) -> None:
+    """Let aliases and channel follow a decision that was just written.
+
+    Raises:
+        FactoryError: as `repair`, or the system refuses something; the decision stands all the same.
+    """
+    try:
+        repair(registry)
+    except (FactoryError, OSError) as error:
+        kind = type(error) if isinstance(error, FactoryError) else Unavailable
+        raise kind(
+            f"decision {row.number} is recorded; aliases and channel follow it at the next command: {error}"
+        ) from None
 
 
 def misplaced_aliases(registry: Registry) -> list[str]:

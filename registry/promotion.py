@@ -23,7 +23,7 @@ from registry.checks import (
 )
 from registry.decisions import BASE, Action, Decision, Row
 from registry.ledger import LedgerConflict
-from registry.projection import Registry, repair
+from registry.projection import Registry, follow, repair
 from registry.versions import ReleaseVersion, Version
 
 _LONGEST_REASON = 2000
@@ -328,7 +328,7 @@ def _decide(registry: Registry, made: Sequence[Decision], rows: Sequence[Row], s
             f"after this run began, which saw {seen}; the next run looks again"
         )
     written = registry.ledger.append_all(made, expected_number=last.number if last else 0)
-    repair(registry)
+    follow(registry, written[-1])
     return written
 
 

@@ -9,7 +9,7 @@ from infra.errors import FactoryError
 from registry import decisions, promotion
 from registry.checks import elsewhere, refuse, release_named, require_sound
 from registry.decisions import Decision, Row, Served
-from registry.projection import Registry, repair
+from registry.projection import Registry, follow, repair
 from registry.promotion import Proposal
 
 
@@ -137,7 +137,7 @@ def _again(row: Row, **changes: object) -> Decision:
 
 def _decide(registry: Registry, decision: Decision, rows: list[Row]) -> Row:
     row = registry.ledger.append(decision, expected_number=rows[-1].number if rows else 0)
-    repair(registry)
+    follow(registry, row)
     return row
 
 

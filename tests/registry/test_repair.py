@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from infra.errors import CheckFailed, FactoryError
+from registry import rollout
 from registry.catalog import RunContent
 from registry.projection import repair_from_ledger, verify
 from registry.promotion import promote, rollback
@@ -147,6 +148,33 @@ def test_a_channel_that_was_tampered_with_is_published_anew(place: Place) -> Non
     timestamp.unlink()
     assert len(repair_from_ledger(place.registry)) == 2
     assert repair_from_ledger(place.registry) == []
+
+
+@pytest.mark.parametrize("error", [FactoryError("the store is away"), OSError(28, "No space left on device")])
+def test_a_decision_that_could_not_be_carried_out_is_said_to_stand(
+    place: Place, template: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whoever reads only that a disk is full would decide again."""
+    store = place.registry.channel.repository.store
+
+    def failing(*_: object) -> bool:
+        raise error
+
+    release = place.registry.ledger.rows("base")[0].base_release, template.folder / "releases/one"
+    version = place.version(release, "three").version
+    reason = "the store is away|No space left on device"
+    for number, decide in (
+        (3, lambda: rollout.start(place.registry, FEATURE, version, 0.1, **WHO)),
+        (4, lambda: rollout.step(place.registry, FEATURE, 0.2, **WHO)),
+        (5, lambda: rollback(place.registry, FEATURE, **WHO)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "put", failing)
+            with pytest.raises(FactoryError, match=rf"^decision {number} is recorded; .* next command: .*({reason})"):
+                decide()
+        assert len(place.registry.ledger.rows(FEATURE)) == number
+        assert len(repair_from_ledger(place.registry)) > 0
+    assert verify(place.registry) == []
 
 
 def test_evidence_is_found_after_another_evaluation_replaced_it(place: Place) -> None:
