@@ -73,7 +73,7 @@ def repair(registry: Registry, everything: bool = False) -> list[str]:
         for model, wanted in _wanted_aliases(registry, found.current, None if move_all else moved).items():
             changed = registry.catalog.set_production_aliases(model, wanted)
             done += changed if everything else []
-    written = registry.channel.publish(_publications(registry, found, everything), found.heads)
+    written = registry.channel.publish(_publications(registry, found, everything), found.heads, thorough=everything)
     expected = moved | ({BASE} if found.base_behind else set())
     done += [f"channel: {target} was put back" for target in written if target.split("/")[0] not in expected]
     return done

@@ -132,10 +132,13 @@ class Channel:
         role = self.repository.role(state, role_name(feature)) if state else None
         return self._pointer(role.signed.targets if role else {}, feature, base_release)
 
-    def publish(self, publications: Sequence[Publication], heads: Mapping[str, tuple[int, str]]) -> list[str]:
+    def publish(
+        self, publications: Sequence[Publication], heads: Mapping[str, tuple[int, str]], thorough: bool = False
+    ) -> list[str]:
         """Publish packages and point to them, and anchor the ledger's heads: devices see all of it or nothing.
 
-        Doing so again changes nothing. Returns the targets whose files were not there, or were not whole.
+        Doing so again changes nothing. With `thorough`, files that lie there are read, and replaced if they are other
+        ones, whatever their metadata say. Returns the targets whose files were not there, or were not whole.
 
         Raises:
             CheckFailed: the channel follows a later row already, or one that the ledger does not have.
@@ -148,7 +151,7 @@ class Channel:
                 pointer = publication.pointer()
                 files = _files_of(publication, pointer, Path(scratch) / str(number))
                 infos = {target: TargetFile.from_file(target, str(path)) for target, path in files.items()}
-                written += [target for target, info in infos.items() if self._add(info, files[target])]
+                written += [target for target, info in infos.items() if self._add(info, files[target], thorough)]
                 prepared.append((pointer, infos))
 
         def change(draft: Draft, state: State) -> None:
@@ -159,9 +162,12 @@ class Channel:
         self.repository.commit(change)
         return written
 
-    def _add(self, info: TargetFile, path: Path) -> bool:
+    def _add(self, info: TargetFile, path: Path, thorough: bool) -> bool:
         """Bring a file to the store under a name that carries its content; nothing names it yet."""
-        return self.repository.store.add_file(target_key(info), path, info.hashes["sha256"])
+        store, key, sha256 = self.repository.store, target_key(info), info.hashes["sha256"]
+        if thorough and store.digest(key) not in (None, sha256):
+            store.remove(key)
+        return store.add_file(key, path, sha256)
 
     def _point(self, draft: Draft, state: State, pointer: Pointer, infos: Mapping[str, TargetFile]) -> None:
         name = role_name(pointer.feature)
