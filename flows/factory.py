@@ -2,7 +2,7 @@
 
 import getpass
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,8 @@ from infra.run_notes import RunNotes
 from infra.settings import Settings, load_settings
 from infra.supervision import Supervisor
 from infra.workspace import KnownBase, Workspace
-from registry.features import Feature, find_features
+from registry.decisions import BASE
+from registry.features import Feature, feature_names, find_features
 from registry.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -64,6 +65,20 @@ class Factory:
         if name not in self._opened:
             raise FactoryError(f"no feature {name!r}; there are: {', '.join(self.features) or 'none'}")
         return self._opened[name]
+
+    def require_known(self, name: str) -> None:
+        """A feature that is run, or that the ledger has decisions about: what was decided needs no recipe.
+
+        Raises:
+            FactoryError: it is neither.
+        """
+        if name == BASE or self.ledger.head(name) is None:
+            self.feature(name)
+
+    def known(self, served: Collection[str]) -> dict[str, bool]:
+        """The features that are run and those of `served`, by name, and whether each is run; no recipe is opened."""
+        names = feature_names(self.settings.features, self.settings.shipped_features)
+        return {name: name in names for name in (*names, *sorted(set(served) - {*names, BASE}))}
 
     @cached_property
     def ledger(self) -> Ledger:

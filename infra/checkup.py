@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from infra.errors import FactoryError
+from infra.errors import FactoryError, masked
 from infra.store import Store
 
 CONSTRAINTS = Path(__file__).with_name("constraints.txt")
@@ -72,10 +72,12 @@ def check_server(name: str, url: str) -> Iterator[Finding]:
     try:
         answer = httpx.get(url, timeout=5.0, trust_env=False)
     except httpx.HTTPError as error:
-        yield Finding("servers", f"{name} at {url}: {error}", "start it, or correct its address in the settings")
+        yield Finding(
+            "servers", masked(f"{name} at {url}: {error}"), "start it, or correct its address in the settings"
+        )
         return
     if answer.status_code != 200:
-        yield Finding("servers", f"{name} at {url}: answers {answer.status_code}", "look into its log")
+        yield Finding("servers", f"{name} at {masked(url)}: answers {answer.status_code}", "look into its log")
     if "date" in answer.headers:
         skew = time.time() - parsedate_to_datetime(answer.headers["date"]).timestamp()
         if abs(skew) > _SKEW_SECONDS:

@@ -2,10 +2,25 @@
 
 import errno
 import os
+import re
 import shutil
 
 # What the system says when a disk, a quota or a file-size limit is full.
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a URL can hold of a user: a password (up to the last @, for it may hold slashes), a token in the place of a name,
+# a password among the options.
+_SECRETS = (
+    (re.compile(r"(?<=://)([^\s/?#@:]*:)\S*@"), r"\1***@"),
+    (re.compile(r"(?<=://)[^\s/?#@:]+@"), "***@"),
+    (re.compile(r"(?<=[?&]password=)[^\s&]+"), "***"),
+)
+
+
+def masked(text: str) -> str:
+    """A text without the passwords and tokens that URLs in it hold."""
+    for secret, shown in _SECRETS:
+        text = secret.sub(shown, text)
+    return text
 
 
 def disk_full(error: OSError) -> str | None:
@@ -16,9 +31,15 @@ def disk_full(error: OSError) -> str | None:
 
 
 class FactoryError(Exception):
-    """A mistake in usage or input. The command line prints the message without a traceback and exits with 2."""
+    """A mistake in usage or input. The command line prints the message without a traceback and exits with 2.
+
+    Messages go to terminals, logs and reports, so they are masked whoever writes them.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(masked(message))
 
 
 class Unavailable(FactoryError):

@@ -23,14 +23,14 @@ class Head(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something wrong with a feature's rows, at or after the row `number`."""
+    """Something wrong with a feature's rows, at or after the row `number`; 0 if it is about none of them."""
 
     feature: str
     number: int
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.feature} row {self.number}: {self.problem}"
+        return f"{self.feature} row {self.number}: {self.problem}" if self.number else f"{self.feature}: {self.problem}"
 
 
 def verify_chain(rows_by_feature: Mapping[str, Sequence[Columns]], heads: Mapping[str, Head]) -> list[Finding]:

@@ -5,12 +5,41 @@ from collections.abc import Sequence
 from adapters.device.package import verify_package
 from infra.errors import CheckFailed, FactoryError
 from registry import decisions
-from registry.decisions import BASE, Row
+from registry.decisions import BASE, MOVES, Row
+from registry.ledger import Ledger
 from registry.projection import Registry
 from registry.versions import ReleaseVersion, Version
 
 # What a forced promotion overrules, besides gates, if the version was tested against what is no longer in production.
 TESTED_AGAINST_PRODUCTION = "tested_against_production"
+# How many digits of a key name a base release.
+_SHORTEST_KEY = 6
+
+
+def release_named(ledger: Ledger, name: str | None) -> str:
+    """The key of the base release that somebody named by its version, or by the beginning of its key; the current one.
+
+    Raises:
+        FactoryError: none, or more than one, was ever current that is named so.
+    """
+    rows = [row for row in ledger.rows(BASE) if row.action in MOVES]
+    if not rows:
+        raise FactoryError("no base release is current; `factory base release` makes one")
+    if name is None:
+        return rows[-1].base_release
+    versions = {row.base_release: row.version for row in rows}
+    is_key = len(name) >= _SHORTEST_KEY
+    named = [key for key, version in versions.items() if name == str(version) or (is_key and key.startswith(name))]
+    if len(named) != 1:
+        known = ", ".join(f"{version} ({key[:12]})" for key, version in versions.items())
+        raise FactoryError(f"no base release {name!r}; there are {known}")
+    return named[0]
+
+
+def elsewhere(releases: Sequence[str], what: str = "something is") -> str:
+    """The end of an error about one base release if there is what was asked for over others."""
+    named = ", ".join(key[:12] for key in releases)
+    return f"; {what} for {named}: name it with --base-release" if releases else ""
 
 
 def require_sound(registry: Registry, version: Version) -> None:

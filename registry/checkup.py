@@ -6,7 +6,7 @@ from datetime import datetime
 from infra.checkup import Finding, check_clock
 from registry.channel.upkeep import warnings_of
 from registry.decisions import BASE
-from registry.projection import Registry, misplaced_aliases, unfinished, verify
+from registry.projection import Registry, misplaced_aliases, unfinished, wrong_rows
 
 _REPAIR = "`factory ledger repair` makes aliases and channel what the ledger says"
 
@@ -19,6 +19,8 @@ def check_channel(registry: Registry) -> Iterator[Finding]:
         if registry.ledger.serving():
             yield Finding("channel", f"{registry.channel.place}: nothing is published there", _REPAIR)
         return
+    if setback := registry.channel.setback():
+        yield Finding("channel", setback, _REPAIR)
     for warning in warnings_of(repository, state):
         problem, _, remedy = warning.partition("; ")
         yield Finding("channel", problem, remedy)
@@ -28,7 +30,7 @@ def check_channel(registry: Registry) -> Iterator[Finding]:
 
 def check_ledger(registry: Registry) -> Iterator[Finding]:
     """Rows that were edited, taken out or cut off; rows from the future."""
-    for finding in verify(registry):
+    for finding in wrong_rows(registry):
         yield Finding("ledger", str(finding), "bring the ledger back from its backup; `factory ledger verify` has all")
     newest = max((row.time for rows in registry.ledger.serving().values() for row in rows), default=None)
     if newest is not None:

@@ -127,8 +127,18 @@ class Served:
 
 def served(rows: Sequence[Row]) -> list[Served]:
     """What devices get of a feature whose rows these are, for each base release that it was ever promoted for."""
-    found = (served_for(rows, release) for release in dict.fromkeys(row.base_release for row in rows))
+    found = (served_for(rows, release) for release in releases(rows))
     return [one for one in found if one is not None]
+
+
+def releases(rows: Iterable[Row]) -> list[str]:
+    """The base releases that a feature's rows speak of, in the order in which they came up."""
+    return list(dict.fromkeys(row.base_release for row in rows))
+
+
+def rollouts(rows: Sequence[Row]) -> list[Row]:
+    """The last step of each rollout of a feature that is under way, one for a base release."""
+    return [one.rollout for one in served(rows) if one.rollout is not None]
 
 
 def staged(rows: Sequence[Row], base_release: str) -> Row | None:

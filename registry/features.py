@@ -51,5 +51,10 @@ def find_features(
     return dict(sorted(features.items()))
 
 
+def feature_names(extra: Sequence[Path], shipped: bool = True) -> list[str]:
+    """Names of the features that `find_features` would find, in order; no recipe is opened, so none can be wrong."""
+    return sorted({folder.resolve().name for folder in (*(_shipped() if shipped else ()), *extra)})
+
+
 def _shipped() -> list[Path]:
     return sorted(path.parent for path in Path(*adapters.features.__path__).glob("*/recipe.yaml"))

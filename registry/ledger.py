@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError, OperationalError
 
 from infra.errors import CheckFailed, FactoryError, Unavailable
 from registry import decisions
@@ -50,7 +50,8 @@ class Ledger:
     """Decisions in a database, opened by SQLAlchemy URL (`sqlite:///file`, `postgresql+psycopg://…`).
 
     Raises:
-        FactoryError: the database cannot be reached or the URL is wrong.
+        FactoryError: the database cannot be reached, is none, or the URL is wrong.
+        CheckFailed: in every method that gives rows: one makes no sense any more.
     """
 
     def __init__(self, url: str) -> None:
@@ -119,6 +120,13 @@ class Ledger:
         query = sa.select(_LEDGER).join(found, _same_row(found)).order_by(*_IN_ORDER)
         return _by_feature(self._read(query))
 
+    def rollouts(self) -> list[Row]:
+        """The last step of every rollout that is under way, feature by feature."""
+        begun = sa.select(_LEDGER.c.feature).where(_LEDGER.c.action == "rollout")
+        told = _LEDGER.c.action.in_([*MOVES, "rollout"])
+        query = _LEDGER.select().where(told, _LEDGER.c.feature.in_(begun)).order_by(*_IN_ORDER)
+        return [row for rows in _by_feature(self._read(query)).values() for row in decisions.rollouts(rows)]
+
     def deciding(self, lineage_keys: Collection[str]) -> dict[str, list[Row]]:
         """By feature, the rows that decide a plan for these lineage keys; the rest of the history changes no state.
 
@@ -154,21 +162,25 @@ class Ledger:
     def _last(self, connection: sa.Connection, feature: str) -> Row | None:
         query = _LEDGER.select().where(_LEDGER.c.feature == feature).order_by(_LEDGER.c.number.desc()).limit(1)
         found = connection.execute(query).mappings().first()
-        return Row.from_columns(dict(found)) if found else None
+        return _row(dict(found)) if found else None
 
     def _read(self, query: sa.Select[tuple[object, ...]]) -> list[Row]:
         with self._transaction() as connection:
-            return [Row.from_columns(dict(found)) for found in connection.execute(query).mappings()]
+            return [_row(dict(found)) for found in connection.execute(query).mappings()]
 
     @contextmanager
     def _transaction(self, writes: bool = False) -> Iterator[sa.Connection]:
         try:
             with self._connect().execution_options(ledger_writes=writes) as connection, connection.begin():
                 yield connection
-        except OperationalError as error:
+        except IntegrityError:
+            raise
+        except DatabaseError as error:
             shown = self._engine.url.render_as_string(hide_password=True)
             reason = str(error.orig).strip().splitlines()[0]
-            raise Unavailable(f"ledger {shown}: {reason}; check that the database is there and free") from None
+            if isinstance(error, OperationalError):
+                raise Unavailable(f"ledger {shown}: {reason}; check that the database is there and free") from None
+            raise FactoryError(f"ledger {shown}: {reason}; bring it back from its backup") from None
 
     def _connect(self) -> sa.Connection:
         url = self._engine.url.render_as_string(hide_password=False)
@@ -183,6 +195,14 @@ class Ledger:
             else:
                 _answered.add(url)
                 return connection
+
+
+def _row(columns: Columns) -> Row:
+    try:
+        return Row.from_columns(columns)
+    except ValueError:
+        where = f"{columns['feature']} row {columns['number']}"
+        raise CheckFailed(f"{where} is not as it was written; `factory ledger verify` lists everything") from None
 
 
 def _following(decision: Decision, last: Row | None) -> Row:

@@ -11,14 +11,17 @@ from typing import Any
 from registry import decisions
 from registry.decisions import BASE, Row
 
+_SHOWN_OF_ROLLOUT = {"feature", "base_release", "version", "share"}
+
 
 @dataclass(frozen=True)
 class Matrix:
     """`releases` are the rows that last made each base release current, the current one last; `cells[feature][release]`
-    is the row that put the version there."""
+    is the row that put the version there, `rollouts` the last step of each rollout that is under way beside one."""
 
     releases: Sequence[Row]
     cells: Mapping[str, Mapping[str, Row]]
+    rollouts: Sequence[Row] = ()
 
     @property
     def holes(self) -> list[tuple[str, str]]:
@@ -46,15 +49,16 @@ class Matrix:
                 {"feature": feature, "versions": {release: row.version for release, row in served.items()}}
                 for feature, served in self.cells.items()
             ],
+            "rollouts": [row.model_dump(mode="json", include=_SHOWN_OF_ROLLOUT) for row in self.rollouts],
             "holes": [{"feature": feature, "base_release": release} for feature, release in self.holes],
         }
 
 
-def matrix(serving: Mapping[str, Sequence[Row]], features: Sequence[str]) -> Matrix:
-    """The matrix of `features`; `serving` is what `Ledger.serving` gives."""
+def matrix(serving: Mapping[str, Sequence[Row]], features: Sequence[str], rollouts: Sequence[Row] = ()) -> Matrix:
+    """The matrix of `features`; `serving` is what `Ledger.serving` gives, `rollouts` what `Ledger.rollouts` does."""
     releases = serving.get(BASE, [])
     cells = {feature: {row.base_release: row for row in serving.get(feature, [])} for feature in features}
-    return Matrix(releases, cells)
+    return Matrix(releases, cells, [row for row in rollouts if row.feature in cells])
 
 
 def until(rows: Sequence[Row], time: str) -> list[Row]:
@@ -64,5 +68,5 @@ def until(rows: Sequence[Row], time: str) -> list[Row]:
 
 def in_production(rows: Sequence[Row]) -> list[Row]:
     """The row that put the production version there, for each base release in the order in which they came up."""
-    found = (decisions.production(rows, release) for release in dict.fromkeys(row.base_release for row in rows))
+    found = (decisions.production(rows, release) for release in decisions.releases(rows))
     return [row for row in found if row is not None]

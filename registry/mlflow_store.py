@@ -26,6 +26,7 @@ _QUIET = {
 }
 # MLflow names so whatever its client or its database met; a request that is wrong has a code of its own.
 _MAY_PASS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+_DATABASES = ("postgresql", "mysql", "mssql")
 _PAGE = 1000
 
 
@@ -47,13 +48,19 @@ class MlflowStore:
         """The client, for a block whose MLflow errors become one line."""
         os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
         try:
             yield self._connected
         except MlflowException as error:
-            reason = str(error.message).strip().splitlines()[0]
-            kind = Unavailable if error.error_code in _MAY_PASS else FactoryError
-            raise kind(f"MLflow at {self.tracking_uri}: {reason}; check the server and mlflow_uri") from None
+            raise self._error(error.message, error.error_code in _MAY_PASS) from None
+        except SQLAlchemyError as error:
+            raise self._error(error, isinstance(error, OperationalError)) from None
+
+    def _error(self, reason: object, may_pass: bool) -> FactoryError:
+        line = str(reason).strip().splitlines()[0]
+        kind = Unavailable if may_pass else FactoryError
+        return kind(f"MLflow at {self.tracking_uri}: {line}; check the server and mlflow_uri")
 
     def experiment(self, name: str) -> str:
         """Id of an experiment, made if it is not there."""
@@ -178,10 +185,19 @@ class MlflowStore:
 
     @functools.cached_property
     def _connected(self) -> "MlflowClient":
+        import sqlalchemy
         from mlflow.tracking import MlflowClient
 
         if self.tracking_uri.startswith("sqlite:///"):
             Path(self.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        elif self.tracking_uri.startswith(_DATABASES):
+            # MLflow itself would try for a minute, and then raise whatever it met.
+            try:
+                engine = sqlalchemy.create_engine(self.tracking_uri)
+            except ModuleNotFoundError as error:  # the driver
+                raise self._error(error, may_pass=False) from None
+            engine.connect().close()
+            engine.dispose()
         return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
 

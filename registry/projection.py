@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import CheckFailed
+from infra.errors import CheckFailed, FactoryError, Unavailable
 from registry import decisions
 from registry.catalog import PRODUCTION, RELEASES, Catalog, adapter_model
 from registry.chain import Finding, Head
@@ -73,10 +73,25 @@ def repair(registry: Registry, everything: bool = False) -> list[str]:
         for model, wanted in _wanted_aliases(registry, found.current, None if move_all else moved).items():
             changed = registry.catalog.set_production_aliases(model, wanted)
             done += changed if everything else []
-    written = registry.channel.publish(_publications(registry, found, everything), found.heads)
+    written = registry.channel.publish(_publications(registry, found, everything), found.heads, thorough=everything)
     expected = moved | ({BASE} if found.base_behind else set())
     done += [f"channel: {target} was put back" for target in written if target.split("/")[0] not in expected]
     return done
+
+
+def follow(registry: Registry, row: Row) -> None:
+    """Let aliases and channel follow a decision that was just written.
+
+    Raises:
+        FactoryError: as `repair`, or the system refuses something; the decision stands all the same.
+    """
+    try:
+        repair(registry)
+    except (FactoryError, OSError) as error:
+        kind = type(error) if isinstance(error, FactoryError) else Unavailable
+        raise kind(
+            f"decision {row.number} is recorded; aliases and channel follow it at the next command: {error}"
+        ) from None
 
 
 def misplaced_aliases(registry: Registry) -> list[str]:
@@ -87,8 +102,15 @@ def misplaced_aliases(registry: Registry) -> list[str]:
 
 
 def verify(registry: Registry) -> list[Finding]:
-    """What is wrong with the ledger: in itself, and against the rows that the channel was signed with."""
-    return registry.ledger.verify(registry.channel.anchored_heads())
+    """What is wrong with the ledger, as `wrong_rows`, and with the channel's state that anchors it."""
+    setback = registry.channel.setback()
+    return wrong_rows(registry) + ([Finding("channel", 0, setback)] if setback else [])
+
+
+def wrong_rows(registry: Registry) -> list[Finding]:
+    """What is wrong with the ledger: in itself, and against rows that the channel was seen to be signed with."""
+    registry.channel.anchored_heads()  # what others have published is seen by this
+    return registry.ledger.verify(registry.channel.seen_heads())
 
 
 def repair_from_ledger(registry: Registry) -> list[str]:
@@ -97,7 +119,7 @@ def repair_from_ledger(registry: Registry) -> list[str]:
     Raises:
         CheckFailed: the ledger is not whole, so that nothing may be put right from it.
     """
-    findings = verify(registry)
+    findings = wrong_rows(registry)
     if findings:
         raise CheckFailed(
             f"{findings[0]}; nothing is put right from such a ledger: bring it back from its backup "
@@ -109,12 +131,12 @@ def repair_from_ledger(registry: Registry) -> list[str]:
 def _compare(registry: Registry, everything: bool = False) -> _Projection | None:
     """What is behind; None if everything is up to date, or if nothing was ever promoted."""
     heads, anchored = registry.ledger.heads(), registry.channel.anchored_heads()
-    changed = sorted(
-        feature for feature in heads.keys() | anchored.keys() if heads.get(feature) != anchored.get(feature)
-    )
-    rows = {feature: registry.ledger.rows(feature) for feature in {*changed, BASE}} if changed or everything else {}
-    for feature in changed:
-        _require_anchored(feature, rows[feature], anchored.get(feature))
+    seen = registry.channel.seen_heads()
+    changed, unlike = (_differing(heads, kept) for kept in (anchored, seen))
+    wanted = {*changed, *unlike, BASE} if changed or unlike or everything else set()
+    rows = {feature: registry.ledger.rows(feature) for feature in wanted}
+    for feature in unlike:
+        _require_seen(feature, rows[feature], seen.get(feature))
     current = decisions.last_move(rows.get(BASE, []))
     if current is None:
         return None
@@ -123,11 +145,15 @@ def _compare(registry: Registry, everything: bool = False) -> _Projection | None
     return _Projection(current, heads, BASE in changed and _is_behind(registry, current), behind)
 
 
-def _require_anchored(feature: str, rows: Sequence[Row], anchored: Head | None) -> None:
-    """The ledger has the row that the channel was signed with."""
-    if anchored and (anchored.number > len(rows) or rows[anchored.number - 1].hash != anchored.hash):
+def _differing(heads: Mapping[str, Head], kept: Mapping[str, Head]) -> list[str]:
+    return sorted(feature for feature in heads.keys() | kept.keys() if heads.get(feature) != kept.get(feature))
+
+
+def _require_seen(feature: str, rows: Sequence[Row], seen: Head | None) -> None:
+    """The ledger has the row that the channel was last seen to be signed with."""
+    if seen and (seen.number > len(rows) or rows[seen.number - 1].hash != seen.hash):
         raise CheckFailed(
-            f"{feature}: the channel follows decision {anchored.number}, which the ledger does not have; "
+            f"{feature}: the channel follows decision {seen.number}, which the ledger does not have; "
             "bring the ledger back from its backup"
         )
 

@@ -12,10 +12,18 @@ from typing import Any
 from infra.errors import CheckFailed, FactoryError
 from registry import decisions
 from registry.approvals import agreement, expiry, open_request
-from registry.checks import failed_gates, objections, refuse, require_room, require_sound
+from registry.checks import (
+    elsewhere,
+    failed_gates,
+    objections,
+    refuse,
+    release_named,
+    require_room,
+    require_sound,
+)
 from registry.decisions import BASE, Action, Decision, Row
 from registry.ledger import LedgerConflict
-from registry.projection import Registry, repair
+from registry.projection import Registry, follow, repair
 from registry.versions import ReleaseVersion, Version
 
 _LONGEST_REASON = 2000
@@ -56,8 +64,10 @@ def propose(
     require_sound(registry, version)
     found = objections(registry, version, rows)
     agreed = agreement(rows, number, version.evidence)
-    if not set(found) <= set(agreed.overruled if agreed else ()) and not force:
-        raise refuse(version, rows, found)
+    if new := [one for one in found if agreed is None or one not in agreed.overruled]:
+        if not force:
+            raise refuse(version, rows, new)
+        agreed = None  # nobody approved of overruling these
     serving = decisions.production(rows, version.base_release)
     if serving and _same_verdict(serving, version):
         return Proposal(rows, stands=serving)
@@ -203,10 +213,11 @@ def rollback(
         FactoryError: there is nothing to go back to, or what there is is damaged.
     """
     rows = _begin(registry, feature, reason)
-    release = base_release or _current_release(registry)
+    release = base_release or release_named(registry.ledger, None)
     serving = decisions.production(rows, release)
     if serving is None:
-        raise FactoryError(f"{feature} has nothing in production for base release {release[:12]}")
+        has = [one.production.base_release for one in decisions.served(rows)]
+        raise FactoryError(f"{feature} has nothing in production for base release {release[:12]}{elsewhere(has)}")
     if to is None:
         good = decisions.good_versions(rows, release)
         if len(good) < 2:
@@ -228,16 +239,23 @@ def rollback(
     )[-1]
 
 
-def release_hold(registry: Registry, feature: str, *, actor: str, reason: str) -> list[Row]:
-    """Let the versions that rollbacks took out for the current base release be promoted again.
+def release_hold(
+    registry: Registry, feature: str, *, actor: str, reason: str, base_release: str | None = None
+) -> list[Row]:
+    """Let the versions that rollbacks took out be promoted again, for the base release that `rollback` takes.
 
     Raises:
-        FactoryError: nothing is held.
+        FactoryError: nothing is held for it.
     """
     rows = _begin(registry, feature, reason)
-    held = decisions.holds(rows, _current_release(registry))
+    release = base_release or release_named(registry.ledger, None)
+    held = decisions.holds(rows, release)
     if not held:
-        raise FactoryError(f"{feature}: no version is held; see `factory plan`")
+        others = [one for one in decisions.releases(rows) if decisions.holds(rows, one)]
+        raise FactoryError(
+            f"{feature}: no version is held for base release {release[:12]}{elsewhere(others, 'one is held')}; "
+            "see `factory plan`"
+        )
     released: list[Decision] = []
     for number in held:
         about = next(row for row in reversed(rows) if row.version == number)
@@ -310,15 +328,8 @@ def _decide(registry: Registry, made: Sequence[Decision], rows: Sequence[Row], s
             f"after this run began, which saw {seen}; the next run looks again"
         )
     written = registry.ledger.append_all(made, expected_number=last.number if last else 0)
-    repair(registry)
+    follow(registry, written[-1])
     return written
-
-
-def _current_release(registry: Registry) -> str:
-    current = registry.ledger.current_release()
-    if current is None:
-        raise FactoryError("no base release is current; `factory base release` makes one")
-    return current.base_release
 
 
 def _same_verdict(row: Row, version: Version) -> bool:

@@ -7,9 +7,9 @@ share they decide themselves (`adapters/device/channel_layout.py`).
 
 from infra.errors import FactoryError
 from registry import decisions, promotion
-from registry.checks import require_sound
+from registry.checks import elsewhere, refuse, release_named, require_sound
 from registry.decisions import Decision, Row, Served
-from registry.projection import Registry, repair
+from registry.projection import Registry, follow, repair
 from registry.promotion import Proposal
 
 
@@ -73,45 +73,61 @@ def start(
     return promotion.carry_out(registry, proposal)
 
 
-def step(registry: Registry, feature: str, share: float, *, actor: str, reason: str) -> Row:
+def step(
+    registry: Registry, feature: str, share: float, *, actor: str, reason: str, base_release: str | None = None
+) -> Row:
     """Give what is being rolled out to another share of the devices; with 1 it is promoted, and the rollout over.
 
+    It is for the current base release unless `base_release` (a key) names another.
+
     Raises:
-        CheckFailed: as `registry.promotion.promote`, for the last step.
-        FactoryError: nothing is being rolled out for the current base release, or its package is damaged.
+        CheckFailed: as `registry.promotion.promote`, for the last step; a forced rollout overrules there what it named.
+        FactoryError: nothing is being rolled out for the base release, or its package is damaged.
     """
-    rows, present = _under_way(registry, feature)
+    rows, present = _under_way(registry, feature, base_release)
     assert present.rollout is not None
     staged = present.rollout
     if share == 1:
-        forced = bool(staged.overruled)
-        return promotion.promote(registry, feature, staged.version, actor=actor, reason=reason, force=forced)
+        return _finish(registry, staged, actor, reason)
     _require_part(share)
     require_sound(registry, registry.catalog.version(feature, staged.version))
     return _decide(registry, _again(staged, action="rollout", share=share, actor=actor, reason=reason), rows)
 
 
-def halt(registry: Registry, feature: str, *, actor: str, reason: str) -> Row:
-    """Give all devices what is in production, and hold what was being rolled out.
+def halt(registry: Registry, feature: str, *, actor: str, reason: str, base_release: str | None = None) -> Row:
+    """Give all devices what is in production, and hold what was being rolled out; for a base release as `step`.
 
     Raises:
-        FactoryError: nothing is being rolled out for the current base release.
+        FactoryError: nothing is being rolled out for the base release.
     """
-    rows, present = _under_way(registry, feature)
+    rows, present = _under_way(registry, feature, base_release)
     assert present.rollout is not None
     back = {"action": "roll back", "replaced": present.rollout.version, "share": None, "actor": actor, "reason": reason}
     return _decide(registry, _again(present.production, **back), rows)
 
 
-def _under_way(registry: Registry, feature: str) -> tuple[list[Row], Served]:
+def _under_way(registry: Registry, feature: str, base_release: str | None) -> tuple[list[Row], Served]:
     repair(registry)
-    rows, current = registry.ledger.rows(feature), registry.ledger.current_release()
-    present = decisions.served_for(rows, current.base_release) if current else None
+    rows, release = registry.ledger.rows(feature), base_release or release_named(registry.ledger, None)
+    present = decisions.served_for(rows, release)
     if present is None or present.rollout is None:
+        others = [one.base_release for one in decisions.rollouts(rows)]
         raise FactoryError(
-            f"{feature}: nothing is being rolled out; `factory promote {feature} VERSION --rollout 5%` starts it"
+            f"{feature}: nothing is being rolled out for base release {release[:12]}{elsewhere(others, 'one runs')}; "
+            f"`factory promote {feature} VERSION --rollout 5%` starts it"
         )
     return rows, present
+
+
+def _finish(registry: Registry, staged: Row, actor: str, reason: str) -> Row:
+    """Promote what is rolled out; what its start overruled stays overruled, and nothing else."""
+    feature, number = staged.feature, staged.version
+    forced = bool(staged.overruled)
+    proposal = promotion.propose(registry, feature, number, actor=actor, reason=reason, force=forced)
+    found = proposal.decision.overruled if proposal.decision else ()
+    if new := [one for one in found if one not in staged.overruled]:
+        raise refuse(registry.catalog.version(feature, number), proposal.rows, new)
+    return promotion.carry_out(registry, proposal)
 
 
 def _again(row: Row, **changes: object) -> Decision:
@@ -121,7 +137,7 @@ def _again(row: Row, **changes: object) -> Decision:
 
 def _decide(registry: Registry, decision: Decision, rows: list[Row]) -> Row:
     row = registry.ledger.append(decision, expected_number=rows[-1].number if rows else 0)
-    repair(registry)
+    follow(registry, row)
     return row
 
 

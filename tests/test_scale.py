@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from flows.cli.main import app
-from tests.benchmarks.bench_scale import FEATURE_MINUTES, RELEASE_MINUTES, all_stale, longest_queue, simulate
+from tests.benchmarks.bench_scale import (
+    FEATURE_MINUTES,
+    PUBLICATION_SECONDS,
+    RELEASE_MINUTES,
+    all_stale,
+    longest_queue,
+    simulate,
+)
 
 ROOT = Path(__file__).parents[1]
 JOBS = st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 10)), min_size=1, max_size=40)
@@ -46,6 +53,9 @@ def test_stage_times_are_the_measured_ones() -> None:
     section = text.split("| base release | minutes |")[1].split("\n\n")[0]
     minutes = [float(value) for value in re.findall(r"\| ([\d.]+) \|$", section, flags=re.MULTILINE)]
     assert minutes == [*RELEASE_MINUTES, 0.0]
+    (publication,) = re.findall(r"^\| `promote_seconds` \| CPU-s \| ([\d.]+) \|$", text, flags=re.MULTILINE)
+    assert float(publication) == PUBLICATION_SECONDS
+    assert f"(`promote_seconds`) | {publication} CPU-seconds |" in (ROOT / "docs/scale.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("document", ["docs/scale.md"])

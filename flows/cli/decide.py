@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, share_of, short
+from flows.cli.output import PATIENCE, AsJson, BaseRelease, Home, print_json, print_table, say, share_of, short
 
 if TYPE_CHECKING:
     from registry.decisions import Row
@@ -132,6 +132,7 @@ def rollback(
     feature: FeatureName,
     reason: Reason,
     to: Annotated[int | None, typer.Option(help="An earlier version; default: the previous good one.")] = None,
+    base_release: BaseRelease = None,
     json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -139,27 +140,37 @@ def rollback(
     from flows.events import changing
     from flows.factory import open_factory
     from registry import promotion
+    from registry.checks import release_named
 
     factory = open_factory(home)
-    factory.feature(feature)
+    factory.require_known(feature)
     with changing(factory, "decisions", PATIENCE):
-        row = promotion.rollback(factory.registry, feature, actor=factory.actor, reason=reason, to=to)
+        key = release_named(factory.ledger, base_release)
+        row = promotion.rollback(factory.registry, feature, actor=factory.actor, reason=reason, to=to, base_release=key)
     if json:
         print_json(row.model_dump(mode="json"))
         return
     say(f"{feature} {row.version} is in production again (decision {row.number}); {row.replaced} is held")
 
 
-def release_hold(feature: FeatureName, reason: Reason, json: AsJson = False, home: Home = None) -> None:
+def release_hold(
+    feature: FeatureName,
+    reason: Reason,
+    base_release: BaseRelease = None,
+    json: AsJson = False,
+    home: Home = None,
+) -> None:
     """Let what a rollback took out be promoted again."""
     from flows.events import changing
     from flows.factory import open_factory
     from registry import promotion
+    from registry.checks import release_named
 
     factory = open_factory(home)
-    factory.feature(feature)
+    factory.require_known(feature)
     with changing(factory, "decisions", PATIENCE):
-        rows = promotion.release_hold(factory.registry, feature, actor=factory.actor, reason=reason)
+        key = release_named(factory.ledger, base_release)
+        rows = promotion.release_hold(factory.registry, feature, actor=factory.actor, reason=reason, base_release=key)
     if json:
         print_json([row.model_dump(mode="json") for row in rows])
         return
@@ -176,7 +187,7 @@ def history(
 
     factory = open_factory(home)
     if feature != "base":
-        factory.feature(feature)
+        factory.require_known(feature)
     rows = factory.ledger.rows(feature)
     if json:
         print_json([row.model_dump(mode="json") for row in rows])

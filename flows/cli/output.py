@@ -11,6 +11,10 @@ import typer
 from infra.errors import FactoryError
 
 Home = Annotated[Path | None, typer.Option(help="Workspace folder (default: .factory, or FACTORY_HOME).")]
+BaseRelease = Annotated[
+    str | None,
+    typer.Option(metavar="KEY|VERSION", help="The base release that it is about; default: the current one."),
+]
 # How many seconds a short command waits for another that holds what it needs.
 PATIENCE = 60.0
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

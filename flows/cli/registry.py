@@ -28,7 +28,7 @@ def list_features(json: AsJson = False, home: Home = None) -> None:
     serving_rows, heads = factory.ledger.serving(), factory.ledger.heads()
     current = decisions.last_move(serving_rows.get(decisions.BASE, []))
     rows: list[dict[str, Any]] = []
-    for name in factory.features:
+    for name, is_run in factory.known(serving_rows).items():
         of_feature = serving_rows.get(name, [])
         serving = decisions.production(of_feature, current.base_release) if current else None
         rows.append(
@@ -39,16 +39,28 @@ def list_features(json: AsJson = False, home: Home = None) -> None:
                 "by": serving.actor if serving else None,
                 "base_release": serving.base_release if serving else None,
                 "decisions": heads[name].number if name in heads else 0,
+                "run": is_run,
             }
         )
     if json:
         print_json(rows)
         return
     shown = [
-        [r["feature"], r["production"], (r["since"] or "–")[:19], r["by"], short(r["base_release"]), r["decisions"]]
+        [
+            _named(r["feature"], r["run"]),
+            r["production"],
+            (r["since"] or "–")[:19],
+            r["by"],
+            short(r["base_release"]),
+            r["decisions"],
+        ]
         for r in rows
     ]
     print_table(["feature", "production", "since (UTC)", "by", "base release", "decisions"], shown)
+
+
+def _named(feature: str, is_run: bool) -> str:
+    return feature if is_run else f"{feature} (not run any more)"
 
 
 @app.command()
@@ -62,7 +74,7 @@ def show(
     from flows.factory import open_factory
 
     factory = open_factory(home)
-    factory.feature(feature)
+    factory.require_known(feature)
     if version is not None:
         _show_version(factory, feature, version, json)
         return
@@ -164,7 +176,7 @@ def at(
 
     factory = open_factory(home)
     if feature != decisions.BASE:
-        factory.feature(feature)
+        factory.require_known(feature)
     moment = _moment(time)
     base_rows = until(factory.ledger.rows(decisions.BASE), moment)
     current = decisions.last_move(base_rows)
@@ -216,14 +228,20 @@ def show_matrix(json: AsJson = False, home: Home = None) -> None:
     from registry.matrix import matrix
 
     factory = open_factory(home)
-    found = matrix(factory.ledger.serving(), list(factory.features))
+    serving = factory.ledger.serving()
+    known = factory.known(serving)
+    found = matrix(serving, list(known), factory.ledger.rollouts())
     if json:
-        print_json(found.to_json())
+        print_json(found.to_json() | {"not_run": [name for name, is_run in known.items() if not is_run]})
         return
     columns = ["feature", *(f"{short(release.base_release)} ({release.version})" for release in found.releases)]
     rows: list[list[object]] = []
+    staged = {(row.feature, row.base_release): f", {row.version} for {row.share:.0%}" for row in found.rollouts}
     for feature, served in found.cells.items():
-        cells = (served.get(release.base_release) for release in found.releases)
-        rows.append([feature, *(cell.version if cell else "hole" for cell in cells)])
+        shown: list[object] = []
+        for release in found.releases:
+            cell, beside = served.get(release.base_release), staged.get((feature, release.base_release))
+            shown.append("hole" if cell is None else f"{cell.version}{beside}" if beside else cell.version)
+        rows.append([_named(feature, known[feature]), *shown])
     print_table(columns, rows, title="base releases, the current one last")
     say(f"{len(found.holes)} holes")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.decide import what_devices_get
-from flows.cli.output import PATIENCE, AsJson, Home, print_json, say, share_of
+from flows.cli.output import PATIENCE, AsJson, BaseRelease, Home, print_json, say, share_of
 from infra.errors import FactoryError
 
 
@@ -21,6 +21,7 @@ def rollout(
     halt: Annotated[
         bool, typer.Option("--halt", help="All devices go back to production; the version is held.")
     ] = False,
+    base_release: BaseRelease = None,
     json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -28,17 +29,20 @@ def rollout(
     from flows.events import changing
     from flows.factory import open_factory
     from registry import rollout as rollouts
+    from registry.checks import release_named
 
     if (share is None) != halt:
         raise FactoryError("name the share of the devices, as in `factory rollout FEATURE 50%`, or --halt")
     wanted = share_of(share) if share is not None else 0.0
     factory = open_factory(home)
-    factory.feature(feature)
+    factory.require_known(feature)
     with changing(factory, "decisions", PATIENCE):
+        key = release_named(factory.ledger, base_release)
+        decision = {"actor": factory.actor, "reason": reason, "base_release": key}
         if halt:
-            row = rollouts.halt(factory.registry, feature, actor=factory.actor, reason=reason)
+            row = rollouts.halt(factory.registry, feature, **decision)
         else:
-            row = rollouts.step(factory.registry, feature, wanted, actor=factory.actor, reason=reason)
+            row = rollouts.step(factory.registry, feature, wanted, **decision)
     if json:
         print_json(row.model_dump(mode="json"))
     elif halt:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
-from infra.errors import Unavailable
+from infra.errors import Unavailable, masked
 
 if TYPE_CHECKING:
     from flows.factory import Factory
@@ -180,7 +180,7 @@ def print_outcomes(outcomes: list[dict[str, Any]], seconds: float, factory: "Fac
     root = factory.workspace.root
     say(f"\n{seconds / 60:.1f} minutes. Bits per weight: linear weights / all / all and the recovery adapter")
     say("next:     factory registry list, factory history FEATURE, factory generate FEATURE < text")
-    say(f"MLflow:   mlflow ui --backend-store-uri {factory.tracking_uri}")
+    say(f"MLflow:   mlflow ui --backend-store-uri {masked(factory.tracking_uri)}")
     say(f"devices:  download from {factory.settings.channel or root / 'channel'}; `factory channel show`")
 
 

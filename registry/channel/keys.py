@@ -3,18 +3,22 @@
     keys/<role>.pem          Ed25519, PKCS #8, mode 0600
     keys/<role>.next.pem     a rotation that is under way, or was killed
     keys/roots/<N>.root.json every root, by version; the last one is what a new device is given
+    keys/roots/seen.json     the newest state of the channel that was seen, so that an older one is noticed
 
 `root.pem` is needed only to start a channel, to rotate the keys of top-level roles and to renew the root: move it to a
 disk that is kept offline, and name it with `--root-key` when it is needed.
 """
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infra.errors import FactoryError
 from infra.workspace import write_atomically
+from registry.chain import Head
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -23,6 +27,14 @@ ROOT = "root"
 _ROLE = re.compile(r"root|targets|snapshot|timestamp|feature-[a-z][a-z0-9-]{0,62}")
 _ROOT_FILE = re.compile(r"([1-9][0-9]*)\.root\.json")
 _OTHERS_READ = 0o007
+
+
+class Seen(NamedTuple):
+    """The newest state of a channel that was seen: where, the version of its snapshot, and the ledger's heads."""
+
+    place: str
+    version: int
+    heads: Mapping[str, Head]
 
 
 class Keys:
@@ -57,6 +69,30 @@ class Keys:
         """Keep a root that has been verified."""
         write_atomically(self._root_path(version), content)
 
+    def seen(self) -> Seen | None:
+        """The newest state of the channel that was seen, None if none was.
+
+        Raises:
+            FactoryError: the file that says so was damaged.
+        """
+        try:
+            place, version, heads = json.loads(self._seen.read_bytes())
+            return Seen(place, int(version), {feature: Head(*head) for feature, head in heads.items()})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, AttributeError):
+            raise FactoryError(f"{self._seen}: damaged; bring it back from a backup of the keys") from None
+
+    def keep_seen(self, place: str, version: int, heads: Mapping[str, Head]) -> None:
+        """Remember a verified state, unless a newer one was seen there; heads only ever move forward."""
+        known = self.seen()
+        if known is not None and known.place == place and known.version >= version:
+            return
+        before = known.heads if known else {}
+        newer = {name: head for name, head in heads.items() if name not in before or before[name].number < head.number}
+        self._seen.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(self._seen, json.dumps([place, version, {**before, **newer}]).encode())
+
     def has(self, role: str) -> bool:
         """Whether the key of a role is here."""
         return self._path(role).is_file()
@@ -81,6 +117,10 @@ class Keys:
     def take_next(self, role: str) -> None:
         """Let the next key be the role's key; the former one is gone, unless it lies outside the folder."""
         self._next(role).replace(self._folder / f"{role}.pem")
+
+    @property
+    def _seen(self) -> Path:
+        return self._folder / "roots" / "seen.json"
 
     def _path(self, role: str) -> Path:
         if role == ROOT and self._root_key is not None:

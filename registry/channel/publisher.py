@@ -91,6 +91,27 @@ class Channel:
         state = self.repository.state()
         return state.heads if state else {}
 
+    def seen_heads(self) -> Mapping[str, Head]:
+        """The newest heads that were ever seen from here, whatever became of the state that had them."""
+        seen = self.repository.keys.seen()
+        return seen.heads if seen else {}
+
+    def setback(self) -> str | None:
+        """What is wrong with the present state if a newer one was seen here, else None.
+
+        Raises:
+            FactoryError: the channel was changed by somebody without its keys.
+        """
+        state, seen = self.repository.state(), self.repository.keys.seen()
+        if seen is None or seen.place != self.place:
+            return None
+        if state is None:
+            return f"{self.place}: timestamp.json is gone; it was at version {seen.version}"
+        version = state.snapshot.signed.version
+        if version < seen.version:
+            return f"{self.place}: a former timestamp.json was brought back, of version {version}, not {seen.version}"
+        return None
+
     def pointers(self) -> list[Pointer]:
         """Every pointer that is published, `base` first."""
         state = self.repository.published()
@@ -111,10 +132,13 @@ class Channel:
         role = self.repository.role(state, role_name(feature)) if state else None
         return self._pointer(role.signed.targets if role else {}, feature, base_release)
 
-    def publish(self, publications: Sequence[Publication], heads: Mapping[str, tuple[int, str]]) -> list[str]:
+    def publish(
+        self, publications: Sequence[Publication], heads: Mapping[str, tuple[int, str]], thorough: bool = False
+    ) -> list[str]:
         """Publish packages and point to them, and anchor the ledger's heads: devices see all of it or nothing.
 
-        Doing so again changes nothing. Returns the targets whose files were not there, or were not whole.
+        Doing so again changes nothing. With `thorough`, files that lie there are read, and replaced if they are other
+        ones, whatever their metadata say. Returns the targets whose files were not there, or were not whole.
 
         Raises:
             CheckFailed: the channel follows a later row already, or one that the ledger does not have.
@@ -127,7 +151,7 @@ class Channel:
                 pointer = publication.pointer()
                 files = _files_of(publication, pointer, Path(scratch) / str(number))
                 infos = {target: TargetFile.from_file(target, str(path)) for target, path in files.items()}
-                written += [target for target, info in infos.items() if self._add(info, files[target])]
+                written += [target for target, info in infos.items() if self._add(info, files[target], thorough)]
                 prepared.append((pointer, infos))
 
         def change(draft: Draft, state: State) -> None:
@@ -138,9 +162,12 @@ class Channel:
         self.repository.commit(change)
         return written
 
-    def _add(self, info: TargetFile, path: Path) -> bool:
+    def _add(self, info: TargetFile, path: Path, thorough: bool) -> bool:
         """Bring a file to the store under a name that carries its content; nothing names it yet."""
-        return self.repository.store.add_file(target_key(info), path, info.hashes["sha256"])
+        store, key, sha256 = self.repository.store, target_key(info), info.hashes["sha256"]
+        if thorough and store.digest(key) not in (None, sha256):
+            store.remove(key)
+        return store.add_file(key, path, sha256)
 
     def _point(self, draft: Draft, state: State, pointer: Pointer, infos: Mapping[str, TargetFile]) -> None:
         name = role_name(pointer.feature)

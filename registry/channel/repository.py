@@ -91,6 +91,7 @@ class Repository:
         meta = snapshot.signed.meta["targets.json"]
         targets = self._read(Targets, Targets.type, meta, root.signed)
         self._last = State(root, targets, snapshot, timestamp.expires, found.tag)
+        self.keys.keep_seen(place, snapshot.signed.version, self._last.heads)
         return self._last
 
     def published(self) -> State:
@@ -213,7 +214,10 @@ class Repository:
         expires = self.now() + PERIODS[Timestamp.type]
         timestamp = Timestamp(snapshot.version, expires=expires, snapshot_meta=info)
         content = signed_bytes(Timestamp.type, timestamp, self.keys.signers(Timestamp.type), root)
-        return self.store.put(TIMESTAMP_FILE, content, state.tag)
+        written = self.store.put(TIMESTAMP_FILE, content, state.tag)
+        if written:
+            self.keys.keep_seen(self.store.place, snapshot.version, draft.heads)
+        return written
 
     def _add(self, name: str, signed: Signed, delegator: Root | Targets) -> MetaFile:
         """Sign a role's next version and write it under a name that is not in use."""

@@ -3,6 +3,7 @@
 Source: Amazon S3, "conditional writes" (If-None-Match, If-Match). Large files go up in parts.
 """
 
+import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +75,22 @@ class S3Store:
                 Config=TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES),
             )
         return True
+
+    def digest(self, key: str) -> str | None:
+        """See `Store`."""
+        from botocore.exceptions import ClientError
+
+        hashed = hashlib.sha256()
+        with s3_errors(self.place):
+            try:
+                body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
+            except ClientError as error:
+                if error_code(error) in _MISSING:
+                    return None
+                raise
+            for part in body.iter_chunks(_PART_BYTES):
+                hashed.update(part)
+        return hashed.hexdigest()
 
     def files(self) -> Iterator[Stored]:
         """See `Store`."""

@@ -62,6 +62,10 @@ class Store(Protocol):
         """Copy a file whose name carries its content, unless it is there already, and whole; says whether it did."""
         ...
 
+    def digest(self, key: str) -> str | None:
+        """SHA-256 of a file's content, read as it lies there; None if there is none."""
+        ...
+
     def files(self) -> Iterator[Stored]:
         """Everything that lies there under a key, in no order."""
         ...
@@ -121,6 +125,14 @@ class FolderStore:
         except OSError as error:
             raise _no(path, error) from None
         return True
+
+    def digest(self, key: str) -> str | None:
+        """See `Store`."""
+        path = self._path(key)
+        try:
+            return digest_file(path) if path.is_file() else None
+        except OSError as error:
+            raise _no(path, error) from None
 
     def files(self) -> Iterator[Stored]:
         """See `Store`. What a killed writer left half-made has no key, and is left out."""

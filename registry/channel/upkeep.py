@@ -27,7 +27,7 @@ class Upkeep:
 
 
 def warnings_of(repository: Repository, state: State) -> list[str]:
-    """What expires soon."""
+    """What expires soon, and is not renewed without somebody."""
     now, warnings = repository.now(), []
     if is_due(Timestamp.type, state.expires, now):
         what = "has expired: devices refuse the channel" if state.expires <= now else "expires soon"
@@ -36,14 +36,22 @@ def warnings_of(repository: Repository, state: State) -> list[str]:
         warnings.append(
             f"root expires on {state.root.signed.expires:%Y-%m-%d}; bring its key and run `factory channel refresh`"
         )
+    for name, when in sorted(state.expiries.items()):
+        if name != Root.type and is_due(name, when, now) and _is_kept_elsewhere(repository, name):
+            what = f"expires on {when:%Y-%m-%d}" if when > now else f"expired on {when:%Y-%m-%d}, devices refuse it,"
+            warnings.append(
+                f"{name} {what} and its key is not here; bring {name}.pem back and run `factory channel refresh`"
+            )
     return warnings
 
 
 def refresh(repository: Repository) -> Upkeep:
     """Sign again what has less than half of its time left; publishes nothing if nothing has.
 
+    A role whose key is kept elsewhere is left as it is, and warned of: it must not keep the others from being signed.
+
     Raises:
-        FactoryError: nothing is published yet, or a key is missing.
+        FactoryError: nothing is published yet, or the key of snapshot or timestamp is missing.
     """
     state = repository.published()
     now, signed = repository.now(), []
@@ -54,11 +62,20 @@ def refresh(repository: Repository) -> Upkeep:
         renewed.expires = now + PERIODS[Root.type]
         repository.publish_root(renewed)
         signed.append(Root.type)
-    due = {name for name, when in state.expiries.items() if name != Root.type and is_due(name, when, now)}
+    due = {
+        name
+        for name, when in state.expiries.items()
+        if name != Root.type and is_due(name, when, now) and not _is_kept_elsewhere(repository, name)
+    }
     if due:
         repository.commit(lambda draft, _: draft.renew.update(due))
         signed += sorted(due | {Snapshot.type, Timestamp.type})
     return Upkeep(signed, warnings_of(repository, repository.published()))
+
+
+def _is_kept_elsewhere(repository: Repository, role: str) -> bool:
+    """Whether a role's key is not here, and other roles can be signed without it: snapshot and timestamp always are."""
+    return role not in (Snapshot.type, Timestamp.type) and not repository.keys.has(role)
 
 
 def rotate(repository: Repository, role: str) -> None:

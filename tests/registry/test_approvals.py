@@ -105,6 +105,26 @@ def test_a_forced_request_overrules_what_it_named_and_no_more(place: Place) -> N
         _approve(place, 3)
 
 
+def test_what_was_not_approved_is_asked_for_anew_even_by_force(place: Place) -> None:
+    """An approval covers what speaks against the version when it is given; whatever does so later is a new request."""
+    release = place.release()
+    promote(place.registry, FEATURE, place.version(release).version, actor="ann", reason="first")
+    place.version(release, "two")
+    place.version(release, "three")
+    _ask(place, 2)
+    approve(place.registry, FEATURE, 2, actor="ben", reason="clean", approval_days=WEEK)
+    promote(place.registry, FEATURE, 3, actor="ann", reason="meanwhile")
+    with pytest.raises(CheckFailed, match="tested against version 1, but version 3"):
+        _ask(place, 2)
+    asked = _ask(place, 2, force=True)
+    assert (asked.action, asked.actor, asked.reason) == ("request", "ann", "ready to ship")
+    assert asked.overruled == ("tested_against_production",)
+    assert place.registry.ledger.production(FEATURE, release[0]).version == 3
+    with pytest.raises(CheckFailed, match="cannot approve it"):
+        _approve(place, 2, actor="ann")
+    assert _approve(place, 2).overruled == ("tested_against_production",)
+
+
 def test_new_evidence_for_what_is_in_production_needs_nobody_else(place: Place) -> None:
     release = place.release()
     version = place.version(release)

@@ -157,6 +157,29 @@ def test_a_large_file_goes_up_in_parts_once(client: Any, tmp_path: Path) -> None
     assert client.head_object(Bucket=PUBLIC_BUCKET, Key="large/targets/large")["LastModified"] == head["LastModified"]
 
 
+def test_a_repair_reads_what_lies_there_and_does_not_believe_its_name_or_metadata(
+    client: Any, server: S3Server, tmp_path: Path
+) -> None:
+    shop = Workshop(tmp_path, f"s3://{PUBLIC_BUCKET}/believed")
+    release = shop.release()
+    publication = shop.decided(release)
+    shop.channel.publish([publication], shop.heads())
+    device = shop.device(channel=f"{server.endpoint}/{PUBLIC_BUCKET}/believed")
+    device.pull_base()
+    listed = client.list_objects_v2(Bucket=PUBLIC_BUCKET, Prefix=f"believed/targets/{SUMMARIES}/")["Contents"]
+    (key,) = [entry["Key"] for entry in listed if entry["Key"].endswith("adapter_model.safetensors")]
+    head = client.head_object(Bucket=PUBLIC_BUCKET, Key=key)
+    zeros = b"\0" * head["ContentLength"]
+    client.put_object(Bucket=PUBLIC_BUCKET, Key=key, Body=zeros, Metadata=head["Metadata"])
+    with pytest.raises(FactoryError):
+        device.pull(SUMMARIES)
+    assert shop.channel.publish([publication], shop.heads()) == [], "a publication believes, so that it is quick"
+    (target,) = shop.channel.publish([publication], shop.heads(), thorough=True)
+    assert target.endswith("adapter_model.safetensors")
+    assert device.pull(SUMMARIES).version == 1
+    assert shop.channel.publish([publication], shop.heads(), thorough=True) == []
+
+
 def test_a_bucket_says_no(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def reason(place: str = f"s3://{PUBLIC_BUCKET}/no") -> str:
         with pytest.raises(FactoryError) as no:

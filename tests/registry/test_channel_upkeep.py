@@ -64,6 +64,34 @@ def test_a_root_that_ends_soon_is_warned_of_until_its_key_is_brought(shop: Works
     shop.device().pull(SUMMARIES, release[0])
 
 
+@pytest.mark.parametrize("role", ["targets", "feature-summarization"])
+def test_a_key_that_is_kept_elsewhere_stops_no_other_signature(shop: Workshop, tmp_path: Path, role: str) -> None:
+    release = shop.release()
+    shop.promote(release)
+    (shop.folder / f"keys/{role}.pem").rename(tmp_path / "offline.pem")
+    shop.now = lambda: utc_now() + timedelta(days=100)
+    expires = shop.channel.repository.published().expiries[role]
+    done = upkeep.refresh(shop.channel.repository)
+    assert role not in done.signed
+    assert {"snapshot", "timestamp", "feature-base"} <= set(done.signed)
+    assert done.warnings == [
+        f"{role} expires on {expires:%Y-%m-%d} and its key is not here; bring {role}.pem back and run `factory channel "
+        "refresh`"
+    ]
+    shop.device().pull(SUMMARIES, release[0])
+    (tmp_path / "offline.pem").rename(shop.folder / f"keys/{role}.pem")
+    assert upkeep.refresh(shop.channel.repository) == upkeep.Upkeep(sorted([role, "snapshot", "timestamp"]), [])
+
+
+def test_a_role_that_expired_while_its_key_was_elsewhere_is_told(shop: Workshop, tmp_path: Path) -> None:
+    shop.promote(shop.release())
+    (shop.folder / "keys/targets.pem").rename(tmp_path / "offline.pem")
+    shop.now = lambda: utc_now() + timedelta(days=200)
+    (warning,) = upkeep.refresh(shop.channel.repository).warnings
+    assert warning.startswith("targets expired on ")
+    assert "devices refuse" in warning
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_rotated_key_signs_and_devices_follow(shop: Workshop, role: str) -> None:
     release = shop.release()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.canonical import digest
-from infra.errors import FactoryError
+from infra.errors import CheckFailed, FactoryError
 from registry.decisions import NO_ROW, Action, Decision, Row
 from registry.ledger import Ledger, LedgerConflict
 
@@ -152,3 +152,37 @@ def test_a_bad_url_is_one_line(bad: str, message: str) -> None:
     with pytest.raises(FactoryError, match=message) as caught:
         Ledger(bad)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(
+        FactoryError, match=r"ledger\.db: file is not a database; bring it back from its backup"
+    ) as told:
+        Ledger(f"sqlite:///{path}")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("damage", ["action = 'celebrate'", "lineage = 'no json'", "version = -1"])
+def test_a_row_that_makes_no_sense_any_more_is_told_in_one_line(tmp_path: Path, damage: str) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    ledger = Ledger(url)
+    for version in (1, 2):
+        ledger.append(_decision(version=version))
+    _tamper(url, f"UPDATE ledger SET {damage} WHERE number = 2")
+    for read in (
+        ledger.rows,
+        lambda: ledger.head("writing"),
+        lambda: ledger.append(_decision(version=3)),
+        lambda: ledger.deciding([]),
+    ):
+        with pytest.raises(
+            CheckFailed, match=r"^writing row 2 is not as it was written; .*`factory ledger verify`"
+        ) as told:
+            read()
+        assert "\n" not in str(told.value)
+    assert [(finding.number, finding.problem) for finding in ledger.verify()] == [
+        (2, "was changed after it was written")
+    ]
+    assert ledger.heads()["writing"].number == 2

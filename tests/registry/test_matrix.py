@@ -38,8 +38,23 @@ def test_each_cell_names_the_version_that_serves_it_and_holes_are_listed() -> No
     assert matrix({}, ["writing"]).to_json() == {
         "releases": [],
         "features": [{"feature": "writing", "versions": {}}],
+        "rollouts": [],
         "holes": [],
     }
+
+
+def test_rollouts_that_are_under_way_are_told_for_each_release() -> None:
+    ledger = _ledger()
+    ledger.append(make_decision("writing", "rollout", 4, make_lineage(OLD, "four"), share=0.1))
+    ledger.append(make_decision("writing", "rollout", 5, make_lineage(NEW, "five"), share=0.2))
+    ledger.append(make_decision("writing", "rollout", 4, make_lineage(OLD, "four"), share=0.3))
+    found = ledger.rollouts()
+    assert [(row.base_release, row.version, row.share) for row in found] == [(OLD, 4, 0.3), (NEW, 5, 0.2)]
+    shown = matrix(ledger.serving(), ["writing"], found).to_json()["rollouts"]
+    assert shown[0] == {"feature": "writing", "base_release": OLD, "version": 4, "share": 0.3}
+    ledger.append(make_decision("writing", "roll back", 1, make_lineage(OLD, "one"), replaced=4))
+    ledger.append(make_decision("writing", "promote", 5, make_lineage(NEW, "five")))
+    assert ledger.rollouts() == []
 
 
 def test_what_was_in_production_is_what_the_rows_written_by_then_say() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable
 from infra.s3 import be_patient
 from registry import ledger as ledgers
+from registry.catalog import Catalog
 from registry.channel import open_channel
 from registry.channel.metadata import utc_now
 from registry.ledger import Ledger
@@ -63,6 +64,24 @@ def test_a_database_that_never_answered_is_told_at_once(
     program.stop()
     with pytest.raises(FactoryError, match="check that the database is there"):
         ledger.rows()  # it does not come back
+
+
+@pytest.mark.parametrize("kind", ["postgresql+psycopg", "http"])
+def test_an_mlflow_that_never_answered_is_told_in_one_line_without_its_password(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    catalog = Catalog(f"{kind}://ann:secret@127.0.0.1:{free_ports(1)[0]}/mlflow", tmp_path.as_uri(), tmp_path)
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match=r"MLflow at .*127\.0\.0\.1.*check the server and mlflow_uri") as told:
+        catalog.releases()
+    assert "secret" not in str(told.value) and "\n" not in str(told.value)
+    assert time.monotonic() - started < 30  # with MLflow's import
+
+
+def test_an_address_of_no_database_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FactoryError, match=r"MLflow at mssql\+nothing://"):
+        Catalog("mssql+nothing://host/mlflow", tmp_path.as_uri(), tmp_path).releases()
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from infra.errors import CheckFailed, FactoryError
+from registry import rollout
 from registry.catalog import RunContent
 from registry.projection import repair_from_ledger, verify
 from registry.promotion import promote, rollback
@@ -66,6 +67,46 @@ def test_a_ledger_whose_last_rows_were_cut_off_is_found_and_nothing_is_repaired_
         rollback(place.registry, FEATURE, **WHO)
 
 
+@pytest.mark.parametrize("with_timestamp", ["missing", "former"])
+def test_rows_that_were_cut_off_together_with_their_anchor_are_found(place: Place, with_timestamp: str) -> None:
+    """What was seen of the channel is kept beside the keys, so that taking the anchor away hides nothing."""
+    timestamp = place.folder / "channel/metadata/timestamp.json"
+    former = timestamp.read_bytes()
+    rollback(place.registry, FEATURE, **WHO)
+    if with_timestamp == "former":
+        timestamp.write_bytes(former)
+    else:
+        timestamp.unlink()
+    (setback,) = verify(place.registry)
+    expected = "was brought back" if with_timestamp == "former" else "timestamp.json is gone"
+    assert setback.feature == "channel" and expected in setback.problem
+    _in_database(place, f"DELETE FROM ledger WHERE feature = '{FEATURE}' AND number = 3")
+    assert [finding.feature for finding in verify(place.registry)] == [FEATURE, "channel"]
+    with pytest.raises(CheckFailed, match="rows up to 3 are cut off"):
+        repair_from_ledger(place.registry)
+    with pytest.raises(CheckFailed, match="follows decision 3, which the ledger does not have"):
+        promote(place.registry, FEATURE, 1, **WHO)
+
+
+@pytest.mark.parametrize("with_timestamp", ["missing", "former"])
+def test_an_anchor_that_was_taken_away_is_put_back_from_a_whole_ledger(
+    place: Place, with_timestamp: str, open_place: Callable[..., Place]
+) -> None:
+    timestamp = place.folder / "channel/metadata/timestamp.json"
+    former = timestamp.read_bytes()
+    rollback(place.registry, FEATURE, **WHO)
+    if with_timestamp == "former":
+        timestamp.write_bytes(former)
+    else:
+        timestamp.unlink()
+    again = open_place(place.folder)
+    repair_from_ledger(again.registry)
+    assert verify(again.registry) == []
+    device = again.device()
+    device.pull_base()
+    assert device.pull(FEATURE).version == 1
+
+
 def test_a_feature_that_was_taken_out_as_a_whole_is_found(place: Place) -> None:
     _in_database(place, f"DELETE FROM ledger WHERE feature = '{FEATURE}'")
     (finding,) = verify(place.registry)
@@ -107,6 +148,33 @@ def test_a_channel_that_was_tampered_with_is_published_anew(place: Place) -> Non
     timestamp.unlink()
     assert len(repair_from_ledger(place.registry)) == 2
     assert repair_from_ledger(place.registry) == []
+
+
+@pytest.mark.parametrize("error", [FactoryError("the store is away"), OSError(28, "No space left on device")])
+def test_a_decision_that_could_not_be_carried_out_is_said_to_stand(
+    place: Place, template: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whoever reads only that a disk is full would decide again."""
+    store = place.registry.channel.repository.store
+
+    def failing(*_: object) -> bool:
+        raise error
+
+    release = place.registry.ledger.rows("base")[0].base_release, template.folder / "releases/one"
+    version = place.version(release, "three").version
+    reason = "the store is away|No space left on device"
+    for number, decide in (
+        (3, lambda: rollout.start(place.registry, FEATURE, version, 0.1, **WHO)),
+        (4, lambda: rollout.step(place.registry, FEATURE, 0.2, **WHO)),
+        (5, lambda: rollback(place.registry, FEATURE, **WHO)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "put", failing)
+            with pytest.raises(FactoryError, match=rf"^decision {number} is recorded; .* next command: .*({reason})"):
+                decide()
+        assert len(place.registry.ledger.rows(FEATURE)) == number
+        assert len(repair_from_ledger(place.registry)) > 0
+    assert verify(place.registry) == []
 
 
 def test_evidence_is_found_after_another_evaluation_replaced_it(place: Place) -> None:

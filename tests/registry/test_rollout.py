@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from adapters.device.client import Device
+from adapters.evaluation.gates import GateReport, at_least
 from infra.errors import CheckFailed, FactoryError
 from registry import decisions, rollout
+from registry.catalog import RunContent
 from registry.plan import plan_feature
 from registry.projection import repair, verify
 from registry.promotion import approve, promote, release_hold
@@ -107,6 +109,21 @@ def test_it_is_checked_like_a_promotion(place: Place, release: str) -> None:
     row = rollout.start(place.registry, FEATURE, 3, 0.05, force=True, **WHO)
     assert row.overruled == ("better_than_baseline",)
     assert rollout.step(place.registry, FEATURE, 1, **WHO).overruled == ("better_than_baseline",)
+
+
+def test_a_forced_rollout_overrules_in_its_last_step_what_it_named_and_no_more(place: Place, release: str) -> None:
+    place.version((release, place.folder / "releases/one"), "three", passed=False)
+    rollout.start(place.registry, FEATURE, 3, 0.05, force=True, **WHO)
+    catalog = place.registry.catalog
+    version = catalog.version(FEATURE, 3)
+    worse = GateReport("one", [at_least("better_than_baseline", 0.3, 0.9), at_least("refusals", 0.1, 0.5)], {})
+    run = catalog.log_run(FEATURE, "again", RunContent())
+    catalog.record_evaluation(version, run, version.lineage, worse, version.champion)
+    with pytest.raises(CheckFailed, match="3 failed refusals;"):
+        rollout.step(place.registry, FEATURE, 1, **WHO)
+    assert [row.action for row in place.registry.ledger.rows(FEATURE)] == ["promote", "rollout"]
+    forced = promote(place.registry, FEATURE, 3, force=True, **WHO)
+    assert forced.overruled == ("better_than_baseline", "refusals")
 
 
 def test_it_waits_for_a_second_person_where_the_recipe_asks_for_one(place: Place, release: str) -> None:
