@@ -10,7 +10,7 @@ import typer
 
 from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
 from flows.cli.run import Profile, Promote, run_once
-from infra.errors import FactoryError
+from infra.errors import FactoryError, can_pass
 
 if TYPE_CHECKING:
     from flows.factory import Factory
@@ -60,7 +60,9 @@ def watch(
             # Opened anew each time: recipes and settings may have changed.
             try:
                 look_once(open_factory(home, profile), watcher, promote, warned)
-            except FactoryError as error:
+            except Exception as error:
+                if not isinstance(error, FactoryError) and not can_pass(error):
+                    raise
                 say(f"error: {error}")
             wake.wait(seconds)
 

@@ -1,9 +1,10 @@
 """Events: a change is told once, whoever looks and however often; it waits for the server, and is never lost."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from flows.events import announce_base, announced_base, observe, outbox_of, send
 from flows.factory import Factory
 from flows.outbox import Event, Outbox
 from infra.canonical import digest
+from infra.errors import Unavailable
 from infra.settings import Settings
 from registry.decisions import Action, Decision
 from tests.flows.line import make_feature, read_rows, write_rows
@@ -60,6 +62,24 @@ def test_what_cannot_be_told_was_not_seen(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         outbox.observe({"a": "1"}, fails)
     assert [one.subject for one in outbox.observe({"a": "1"}, tell)] == ["a"]
+
+
+def test_a_mark_is_read_while_somebody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.outbox._WAIT_SECONDS", 0.0)
+    outbox = Outbox(tmp_path / "events.db")
+    outbox.observe({"a": "1"}, tell)
+    with closing(sqlite3.connect(tmp_path / "events.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert outbox.mark("a") == "1"
+        assert len(outbox.waiting()) == 1
+        with pytest.raises(Unavailable, match=r"events\.db: database is locked"):
+            outbox.observe({"a": "2"}, tell)
+
+
+def test_a_damaged_outbox_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "events.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(Unavailable, match=r"events\.db: file is not a database; move it away"):
+        Outbox(tmp_path / "events.db").mark("a")
 
 
 @pytest.fixture

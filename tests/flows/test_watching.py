@@ -1,9 +1,12 @@
 """Watched sources: what changes is announced when it has settled, and what cannot be seen is said."""
 
+import errno
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli.main import app
 from flows.events import announced_base
 from flows.factory import Factory
 from flows.watching import Watcher
@@ -54,6 +57,18 @@ def test_a_hub_is_watched_by_its_commit(tmp_path: Path, monkeypatch: pytest.Monk
         sights = Watcher().look(factory)
     assert [sight.state for sight in sights] == ["error", "error"]
     assert "no such model" in str(sights[0].error) and "never changes" in str(sights[1].error)
+
+
+def test_watching_goes_on_after_what_can_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails: list[BaseException] = [OSError(errno.ENOSPC, "No space left on device"), KeyError("a bug")]
+
+    def look(*_: object) -> None:
+        raise fails.pop(0)
+
+    monkeypatch.setattr("flows.cli.triggers.look_once", look)
+    done = CliRunner().invoke(app, ["watch", "--every", "1s", "--home", str(tmp_path)])
+    assert (fails, repr(done.exception)) == ([], "KeyError('a bug')")
+    assert "No space left on device" in done.output
 
 
 @pytest.mark.servers
