@@ -70,6 +70,31 @@ def test_ports_of_compose_are_open_on_this_machine_alone() -> None:
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_compose_asks_the_plan_while_it_builds() -> None:
+    services = compose()["services"]
+    workers = [set(one["command"]) for one in services.values() if one.get("command", [])[:2] == ["prefect", "worker"]]
+    assert [{"--work-queue=plan", "--work-queue=builds"} & one for one in workers] == [
+        {"--work-queue=plan"},
+        {"--work-queue=builds"},
+    ]
+    assert all("--limit=1" in one for one in workers)
+
+
+def test_posts_arrive_at_what_watches() -> None:
+    watch = compose()["services"]["triggers"]
+    assert watch["ports"] == ["127.0.0.1:8790:8790"] and "--listen=0.0.0.0:8790" in watch["command"]
+    for name in ("triggers", "deploy"):
+        assert {"FACTORY_TRIGGER_SECRET", "FACTORY_NOTIFY_URL"} <= compose()["services"][name]["environment"].keys()
+    made = {(one["kind"], one["metadata"]["name"]): one["spec"] for one in manifests("base") if "spec" in one}
+    (port,) = made["Service", "triggers"]["ports"]
+    assert made["Service", "triggers"]["selector"] == {"app": "triggers"} and port["port"] == 8790
+    (container,) = made["Deployment", "triggers"]["template"]["spec"]["containers"]
+    assert container["ports"] == [{"name": port["targetPort"], "containerPort": 8790}]
+    assert "--listen=0.0.0.0:8790" in container["command"]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/health", "port": port["targetPort"]}
+    assert {"secretRef": {"name": "factory-secrets"}} in container["envFrom"]
+
+
 def test_no_secret_is_in_a_file() -> None:
     text = "".join(path.read_text("utf-8") for path in DEPLOY.rglob("*") if path.is_file())
     values = re.findall(r"(?:PASSWORD|SECRET\w*|ACCESS_KEY\w*|AUTH\w*)[\"']?: [\"']?([^\s,}\"']+)", text)
