@@ -5,8 +5,8 @@ run whose part nobody holds is dead, whatever Prefect's server believes. So a cr
 the next look, and goes on from the store.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
+from adapters.recipe import Recipe
 from flows.events import announce
 from flows.factory import Factory, open_factory
 from flows.planning import Plan, make_plan
@@ -52,13 +53,17 @@ _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PA
 
 @dataclass(frozen=True)
 class Work:
-    """A run that is wanted: its flow, what it is about, the part that it holds, its inputs' key, its parameters."""
+    """A run that is wanted: its flow, what it is about, the part that it holds, its inputs' key, its parameters.
+
+    `job_variables` are what its Job asks for, where the work pool is Kubernetes'.
+    """
 
     flow: str
     subject: str
     part: str
     key: str
     parameters: dict[str, Any]
+    job_variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tags(self) -> list[str]:
@@ -95,10 +100,21 @@ def wanted(factory: Factory, plan: Plan) -> list[Work]:
             part_of(one.feature),
             digest([stop_of(one), one.state]),
             {**where, "feature": one.feature, "promote": True},
+            job_variables(factory.feature(one.feature).recipe),
         )
         for one in plan.features
         if one.needs_work and stops.get(one.feature) != stop_of(one)
     ]
+
+
+def job_variables(recipe: Recipe) -> dict[str, str]:
+    """What a Job that builds this feature asks for, as the job templates name it; what is unsaid is the template's."""
+    asked = {"gpus": str(recipe.training.devices)}
+    if recipe.resources.cpu:
+        asked["cpu"] = f"{recipe.resources.cpu:g}"
+    if recipe.resources.memory:
+        asked |= {"memory": recipe.resources.memory, "memory_limit": recipe.resources.memory}
+    return asked
 
 
 def start(factory: Factory, client: SyncPrefectClient, work: Work) -> bool:
@@ -112,8 +128,8 @@ def start(factory: Factory, client: SyncPrefectClient, work: Work) -> bool:
         deployment_filter=of_flow,
         flow_run_filter=FlowRunFilter(state=state, tags=FlowRunFilterTags(all_=work.tags[:1])),
     )
-    pool = deployment.work_pool_name
-    if not all_dead(client, live, client.read_work_pool(pool).type if pool else None):
+    pool = client.read_work_pool(deployment.work_pool_name).type if deployment.work_pool_name else None
+    if not all_dead(client, live, pool):
         return False
     same = FlowRunFilterTags(all_=work.tags)
     today = FlowRunFilterExpectedStartTime.model_validate({"after_": datetime.now(UTC) - timedelta(days=1)})
@@ -136,6 +152,7 @@ def start(factory: Factory, client: SyncPrefectClient, work: Work) -> bool:
         parameters=work.parameters,
         tags=work.tags,
         idempotency_key=f"{work.key} {last}",
+        job_variables=dict(work.job_variables) if pool == "kubernetes" else None,
     )
     return True
 

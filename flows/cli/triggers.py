@@ -125,13 +125,16 @@ def serve(
 
     factory = _served(home)
     made = deployments(None, _interval(every), Path.cwd())
-    enter(made, None, None, factory.settings.notify_url)
+    enter(made, [], None, factory.settings.notify_url)
     serve_flows(*made, limit=limit, pause_on_shutdown=False, print_starting_message=False)
 
 
 def deploy(
     pool: Annotated[str, typer.Option(help="The work pool; one for processes is made if it is not there.")] = "factory",
-    builds: Annotated[int | None, typer.Option(help="How many builds may run at once in the pool.", min=1)] = None,
+    gpu_pool: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another pool, with GPUs, for the flows that train.")
+    ] = None,
+    builds: Annotated[int | None, typer.Option(help="How many builds may run at once in a pool.", min=1)] = None,
     every: Annotated[str, typer.Option(help="How often the plan is asked though nothing has happened.")] = "10m",
     home: Home = None,
 ) -> None:
@@ -139,11 +142,13 @@ def deploy(
     from flows.deployments import deployments, enter
 
     factory = _served(home)
-    made = deployments(pool, _interval(every), Path.cwd())
-    enter(made, pool, builds, factory.settings.notify_url)
+    pools = [pool, gpu_pool] if gpu_pool else [pool]
+    made = deployments(pool, _interval(every), Path.cwd(), gpu_pool)
+    enter(made, pools, builds, factory.settings.notify_url)
     for one in made:
-        say(f"{one.full_name}: {one.work_queue_name} of {pool}")
-    say(f"next: prefect worker start --pool {pool} --limit N, on each machine")
+        say(f"{one.full_name}: {one.work_queue_name} of {one.work_pool_name}")
+    for name in pools:
+        say(f"next: prefect worker start --pool {name} --limit N, on each machine")
 
 
 def _served(home: Path | None) -> "Factory":

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Crashed, Failed, Pending, Running, State
 
@@ -21,11 +22,13 @@ from flows.stops import stop_of, stop_of_base
 from infra.settings import Settings
 from registry.base_plan import BasePlan
 from registry.plan import FeaturePlan
+from tests.flows.line import make_feature
 from tests.servers import prefect_server
 
 pytestmark = pytest.mark.servers
 # Of a list the server gives so many, as Prefect's own gives 200.
 LIMIT = 10
+KUBERNETES = Path(__file__).parents[2] / "infra/deploy/kubernetes"
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +37,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
     folder = tmp_path_factory.mktemp("prefect")
     with prefect_server(folder, LIMIT) as url, temporary_settings({PREFECT_API_URL: url}):
         for _ in ("entered", "entered again"):
-            enter(deployments("factory", None, folder), "factory", 2, "http://127.0.0.1:9/hook")
+            enter(deployments("factory", None, folder), ["factory"], 2, "http://127.0.0.1:9/hook")
         with get_client(sync_client=True) as client:
             yield client
 
 
 @pytest.fixture
 def factory(tmp_path: Path) -> Factory:
-    return Factory(Settings(home=tmp_path / "home", base=str(tmp_path / "base"), shipped_features=False))
+    folder = make_feature(tmp_path / "features" / "edit", "sari")
+    with (folder / "recipe.yaml").open("a", encoding="utf-8") as recipe:
+        recipe.write("resources: {cpu: 4, memory: 24Gi}\n")
+    base = str(tmp_path / "base")
+    return Factory(Settings(home=tmp_path / "home", base=base, features=[folder], shipped_features=False))
 
 
 def work(key: str) -> Work:
@@ -80,6 +87,31 @@ def test_what_the_server_knows(server: SyncPrefectClient) -> None:
     found = server.request("POST", "/automations/filter", json={}).json()
     told = ["a change wakes the plan", "a run that died wakes the plan", "people are told of decisions"]
     assert sorted(one["name"] for one in found) == [f"factory: {name}" for name in told]
+
+
+def test_flows_that_train_go_to_the_pool_with_gpus_and_jobs_ask_for_what_the_recipe_says(
+    server: SyncPrefectClient, factory: Factory, tmp_path: Path
+) -> None:
+    template = json.loads((KUBERNETES / "gpu/job-template.json").read_text("utf-8"))
+    server.create_work_pool(WorkPoolCreate(name="gpus", type="kubernetes", base_job_template=template))
+    try:
+        enter(deployments("factory", None, tmp_path, "gpus"), ["factory", "gpus"], 1, "")
+        where = {
+            name: server.read_deployment_by_name(f"{name}/factory").work_pool_name
+            for name in ("reconcile", "release-base", "retrain", "run-plan", "explore-base")
+        }
+        assert where.pop("reconcile") == "factory" and set(where.values()) == {"gpus"}
+        assert server.read_work_queue_by_name("builds", work_pool_name="gpus").concurrency_limit == 1
+        assert server.read_work_pool("gpus").type == "kubernetes"
+        (one,) = wanted(factory, plan_of("stale"))
+        assert start(factory, server, one)
+        (run,) = runs(server, one)
+        asked = {"cpu": "4", "memory": "24Gi", "memory_limit": "24Gi", "gpus": "1"}
+        assert (run["work_pool_name"], run["job_variables"]) == ("gpus", asked)
+    finally:
+        enter(deployments("factory", None, tmp_path), ["factory"], 2, "")
+    assert start(factory, server, work("process"))
+    assert not runs(server, work("process"))[0]["job_variables"]
 
 
 def test_a_run_is_started_once_while_it_is_there(server: SyncPrefectClient, factory: Factory) -> None:
@@ -215,6 +247,6 @@ def test_the_base_comes_first(factory: Factory) -> None:
 
 def test_a_job_ends_before_it_counts_as_dead() -> None:
     for pool in ("base", "gpu"):
-        template = Path(__file__).parents[2] / f"infra/deploy/kubernetes/{pool}/job-template.json"
+        template = KUBERNETES / pool / "job-template.json"
         seconds = json.loads(template.read_text("utf-8"))["variables"]["properties"]["seconds"]["default"]
         assert timedelta(seconds=seconds) == JOB_ENDS
