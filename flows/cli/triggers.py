@@ -104,7 +104,7 @@ def _keep_signed(factory: "Factory") -> set[str]:
 def _print_sights(factory: "Factory", watcher: "Watcher", json: bool) -> None:
     from flows.events import outbox_of
 
-    sights, waiting = watcher.look(factory), len(outbox_of(factory).waiting())
+    sights, waiting = watcher.look(factory, act=False), len(outbox_of(factory).waiting())
     if json:
         print_json({"sources": [sight.to_json() for sight in sights], "events_waiting": waiting})
         return

@@ -161,8 +161,11 @@ def test_an_announced_base_is_wanted_until_the_base_was_decided_about(factory: F
 
 
 @contextmanager
-def api(status: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """What stands where Prefect's server should: answers every post with a status, and keeps what it gets."""
+def api(status: int, refused: str = "nothing") -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """What stands where Prefect's server should: answers every post with a status, and keeps what it gets.
+
+    A post with an event about `refused` is not taken.
+    """
     got: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -171,8 +174,12 @@ def api(status: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.answer(404)
 
         def do_POST(self) -> None:
-            got.extend(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.answer(status)
+            events = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if any(one["resource"]["prefect.resource.name"] == refused for one in events):
+                self.answer(422)
+            else:
+                got.extend(events)
+                self.answer(status)
 
         def answer(self, status: int) -> None:
             self.send_response(status)
@@ -207,6 +214,25 @@ def test_events_wait_for_a_server_that_is_away(factory: Factory, monkeypatch: py
     assert [one["resource"]["prefect.resource.name"] for one in got] == ["hf://org/name", "hf://org/newer"]
     assert {one["event"] for one in got} == {"factory.base-model.changed"}
     assert got[0]["id"] == refused[0]["id"], "sent again it is the same event"
+
+
+def test_an_event_that_is_refused_holds_up_none(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    for name in ("one", "bad", "two"):
+        announce_base(factory, f"hf://org/{name}")
+    with api(401) as (url, _):
+        monkeypatch.setattr("prefect.client.orchestration.get_client", client_of(url))
+        assert send(factory) == 3
+    told = capsys.readouterr().err
+    assert "answers 401" in told and "PREFECT_API_AUTH_STRING" in told and "away" not in told
+    with api(204, refused="hf://org/bad") as (url, got):
+        monkeypatch.setattr("prefect.client.orchestration.get_client", client_of(url))
+        assert send(factory) == 0
+    assert [one["resource"]["prefect.resource.name"] for one in got] == ["hf://org/one", "hf://org/two"]
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "base-model.changed hf://org/bad" in told and "422" in told
 
 
 def client_of(url: str) -> Any:

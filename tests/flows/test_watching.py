@@ -33,6 +33,7 @@ def test_a_folder_is_announced_when_it_has_settled(tmp_path: Path) -> None:
         (sight,) = watcher.look(factory)
         return sight.state
 
+    assert [sight.state for sight in watcher.look(factory, act=False)] == ["first seen"]
     assert [look(), look()] == ["first seen", "unchanged"]
     model(folder, b"other weights")
     assert look() == "settling"
@@ -87,6 +88,9 @@ def test_data_that_others_push_is_taken_over(tmp_path: Path) -> None:
     row = Record(id="new", use_case="main", input="a", target="b", source="test", license="CC0-1.0")
     there.data.add_records("edit", [row])
     there.data_remote.push()
+    for _ in ("once", "twice"):
+        assert [sight.state for sight in watcher.look(here, act=False)] == ["changed"]
+        assert here.records("edit")[0] == []
     assert [sight.state for sight in watcher.look(here)] == ["changed"]
     assert [record.id for record in here.records("edit")[0]] == ["new"]
     assert [sight.state for sight in watcher.look(here)] == ["unchanged"]
