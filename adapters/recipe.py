@@ -1,7 +1,7 @@
 """The recipe: the YAML file that determines an adapter, in sections that are hashed one by one.
 
-A feature is a folder with a `recipe.yaml`. Its sections are data, synthesis, training, evaluation, device and
-promotion; a `profiles` mapping (`full:`) holds what another profile changes. Errors are shown all at once.
+A feature is a folder with a `recipe.yaml`. Its sections are data, synthesis, training, evaluation, device, promotion
+and resources; a `profiles` mapping (`full:`) holds what another profile changes. Errors are shown all at once.
 """
 
 from pathlib import Path
@@ -344,6 +344,15 @@ class PromotionSection(Section):
         return self.request_days if self.approval == "required" else None
 
 
+class ResourcesSection(Section):
+    """What a run of the feature asks a cluster for. No adapter depends on it, so it is part of no key."""
+
+    cpu: float | None = Field(default=None, gt=0, description="cores; null: what the work pool gives")
+    memory: str | None = Field(
+        default=None, pattern=r"^[1-9][0-9]*[KMGT]i$", description="24Gi, asked for and at most; null: the pool's"
+    )
+
+
 class Recipe(Section):
     """A feature's whole recipe, after its profile's changes were merged in."""
 
@@ -355,6 +364,7 @@ class Recipe(Section):
     evaluation: EvaluationSection
     device: DeviceSection = Field(default_factory=DeviceSection)
     promotion: PromotionSection = Field(default_factory=PromotionSection)
+    resources: ResourcesSection = Field(default_factory=ResourcesSection)
 
     @model_validator(mode="after")
     def _labels_and_metric_agree(self) -> "Recipe":

@@ -1,4 +1,4 @@
-"""What Prefect's server is told of the factory: deployments, a work pool, and automations that wake the plan.
+"""What Prefect's server is told of the factory: deployments, work pools, and automations that wake the plan.
 
 Debouncing is Prefect's: a trigger fires at the first event and then not again for the quiet time, and what it starts
 begins when that time is over. So a burst gives one look, which sees all of it; what comes later fires again.
@@ -28,6 +28,7 @@ from flows.events import PREFIX, TOLD
 PREFECT_YAML = Path(__file__).with_name("prefect.yaml")
 QUIET = timedelta(seconds=10)
 _RECONCILE = "flows.reconcile.reconcile"
+_PLAN, _BUILDS = "plan", "builds"  # the queues of a pool
 _NOTIFY = "factory-decisions"
 _TOLD_AS = (
     "{{ event.payload.subject }} {{ event.payload.version }}: {{ event.payload.action }} by {{ event.payload.actor }}, "
@@ -35,14 +36,19 @@ _TOLD_AS = (
 )
 
 
-def deployments(pool: str | None, every: timedelta | None, folder: Path) -> list[RunnerDeployment]:
+def deployments(
+    pool: str | None, every: timedelta | None, folder: Path, gpu_pool: str | None = None
+) -> list[RunnerDeployment]:
     """The deployments of `prefect.yaml`: for a work pool, whose processes run in `folder`, or for this process.
 
-    `every` is how often the plan is asked though nothing has happened, instead of what the file says.
+    `every` is how often the plan is asked though nothing has happened, instead of what the file says. Flows that build
+    go to `gpu_pool`, if there is one: each of them trains, or measures what takes as long.
     """
+    entries = yaml.safe_load(PREFECT_YAML.read_text("utf-8"))["deployments"]
+    builds = gpu_pool or pool
     return [
-        _deployment(entry, pool, every, folder)
-        for entry in yaml.safe_load(PREFECT_YAML.read_text("utf-8"))["deployments"]
+        _deployment(entry, builds if entry["work_pool"]["work_queue_name"] == _BUILDS else pool, every, folder)
+        for entry in entries
     ]
 
 
@@ -64,13 +70,13 @@ def _deployment(entry: dict[str, Any], pool: str | None, every: timedelta | None
     return made
 
 
-def enter(made: Sequence[RunnerDeployment], pool: str | None, builds: int | None, notify_url: str) -> None:
+def enter(made: Sequence[RunnerDeployment], pools: Sequence[str], builds: int | None, notify_url: str) -> None:
     """Enter deployments and automations; what is there under the same names is replaced.
 
     A pool that is not there is made for processes on workers' machines; at most `builds` of its runs build at once.
     """
     with get_client(sync_client=True) as client:
-        if pool:
+        for pool in pools:
             _make_pool(client, pool, builds)
         ids = {str(one.entrypoint): one.apply() for one in made}
         wakes = ids[_RECONCILE]
@@ -93,7 +99,7 @@ def _make_pool(client: SyncPrefectClient, pool: str, builds: int | None) -> None
         client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
     except ObjectAlreadyExists:
         pass
-    for name, priority, limit in (("plan", 1, None), ("builds", 2, builds)):
+    for name, priority, limit in ((_PLAN, 1, None), (_BUILDS, 2, builds)):
         try:
             queue = client.read_work_queue_by_name(name, work_pool_name=pool)
         except ObjectNotFound:

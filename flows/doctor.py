@@ -2,17 +2,21 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
+from flows.events import outbox_of, outbox_path
 from flows.factory import Factory, open_factory
 from infra import checkup
 from infra.checkup import Finding, from_error
 from infra.errors import FactoryError
+from infra.prefect_server import server_url
 from infra.settings import CONFIG_FILE
 from registry import checkup as registered
 
 _PYTHON = (3, 11)
+_EVENTS_WAIT = timedelta(hours=1)
 
 
 def examine(home: str | Path | None) -> list[Finding]:
@@ -30,6 +34,7 @@ def examine(home: str | Path | None) -> list[Finding]:
         "settings": lambda: _settings(factory),
         "servers": lambda: _servers(factory),
         "credentials": lambda: _credentials(factory),
+        "events": lambda: _events(factory),
         "ledger": lambda: registered.check_ledger(factory.registry),
         "channel": lambda: registered.check_channel(factory.registry),
         "aliases": lambda: _aliases(factory),
@@ -44,6 +49,10 @@ def _found(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Findin
         yield from check()
     except FactoryError as error:
         yield from_error(name, error)
+    except Exception as error:  # whatever is damaged, the other checks are made
+        said = (str(error).strip().splitlines() or [""])[0]
+        remedy = "see that what this check reads is whole, or bring it back from its backup"
+        yield Finding(name, f"cannot be checked: {type(error).__name__}: {said}", remedy)
 
 
 def _versions() -> Iterator[Finding]:
@@ -79,11 +88,24 @@ def _servers(factory: Factory) -> Iterator[Finding]:
     settings = factory.settings
     if factory.mlflow_database is None and settings.mlflow_uri.startswith("http"):
         yield from checkup.check_server("MLflow", f"{settings.mlflow_uri.rstrip('/')}/health")
-    if settings.prefect_api_url:
-        yield from checkup.check_server("Prefect", f"{settings.prefect_api_url.rstrip('/')}/health")
+    # Prefect reads its variable first, whatever the settings say.
+    if prefect := server_url() or factory.prefect_api_url:
+        yield from checkup.check_server("Prefect", f"{prefect.rstrip('/')}/health")
     for one in factory.stack.statuses():
         if not one.healthy:
             yield Finding("servers", f"{one.name} of `factory up` is {one.state} and does not answer", f"see {one.log}")
+
+
+def _events(factory: Factory) -> Iterator[Finding]:
+    """An outbox that cannot be read, and events that a server should have had long ago."""
+    if not outbox_path(factory).is_file():  # it is made by whoever has something to tell
+        return
+    waiting = outbox_of(factory).waiting(1)
+    if waiting and (server_url() or factory.prefect_api_url):
+        oldest = datetime.fromisoformat(waiting[0].time)
+        if datetime.now(UTC) - oldest > _EVENTS_WAIT:
+            remedy = "see that Prefect's server answers and takes them; every command and `factory watch` sends them"
+            yield Finding("events", f"events wait for Prefect's server since {waiting[0].time}", remedy)
 
 
 def _credentials(factory: Factory) -> Iterator[Finding]:

@@ -2,12 +2,14 @@
 
 Requests are signed as Standard Webhooks are (https://www.standardwebhooks.com): headers `webhook-id`,
 `webhook-timestamp` (seconds since 1970) and `webhook-signature`, `v1,` and the base64 of HMAC-SHA-256 over
-`id.timestamp.body`. A request that is older than five minutes, or whose id was seen, is refused.
+`id.timestamp.body`. A secret that begins with `whsec_` holds the key in base64, any other is the key. A request that is
+older than five minutes, or whose id was seen, is refused.
 
 A post changes nothing but the mark of what was announced, and wakes who looks: what is done is up to the plan.
 """
 
 import base64
+import binascii
 import hashlib
 import hmac
 import json
@@ -28,7 +30,8 @@ from infra.sources import parse_source
 
 TOLERANCE_SECONDS = 300.0
 _LONGEST_BODY = 1 << 14
-_SHORTEST_SECRET = 24
+_SHORTEST_KEY = 24
+_PREFIX = "whsec_"
 _SOCKET_SECONDS = 10.0
 _ID = re.compile(r"[\w.-]{8,128}")
 
@@ -49,10 +52,27 @@ class Refused(Exception):
         self.status = status
 
 
+def key_of(secret: str) -> bytes:
+    """The key that a secret holds: after `whsec_` in base64, as libraries for Standard Webhooks have it, else as it is.
+
+    Raises:
+        FactoryError: it is too short, or no base64.
+    """
+    try:
+        coded = secret.startswith(_PREFIX)
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True) if coded else secret.encode()
+    except binascii.Error:
+        key = b""
+    if len(key) < _SHORTEST_KEY:
+        told = f"{_SHORTEST_KEY} characters or more, or to {_PREFIX} and so many bytes in base64"
+        raise FactoryError(f"trigger_secret: set FACTORY_TRIGGER_SECRET to {told}")
+    return key
+
+
 def sign(secret: str, request: str, timestamp: int, body: bytes) -> str:
     """The `webhook-signature` of a request."""
     signed = f"{request}.{timestamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
+    return "v1," + base64.b64encode(hmac.new(key_of(secret), signed, hashlib.sha256).digest()).decode()
 
 
 def take(factory: Factory, headers: Mapping[str, str], body: bytes) -> None:
@@ -103,10 +123,9 @@ def listening(opened: Callable[[], Factory], host: str, port: int, wake: Callabl
     """Serve `POST /` and `GET /health` while the block runs; gives the port. `wake` is called for each post taken.
 
     Raises:
-        FactoryError: no secret is set, or a short one; the address is in use.
+        FactoryError: no secret is set, or one that is none; the address is in use.
     """
-    if len(opened().settings.trigger_secret) < _SHORTEST_SECRET:
-        raise FactoryError(f"trigger_secret: set FACTORY_TRIGGER_SECRET to {_SHORTEST_SECRET} characters or more")
+    key_of(opened().settings.trigger_secret)
 
     class Handler(_Handler):
         factory = staticmethod(opened)

@@ -16,13 +16,17 @@ the time.
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flows.factory import Factory
-from flows.outbox import Event, Outbox
+from flows.outbox import Event, Outbox, Waiting
 from infra.prefect_server import server_url
 from infra.progress import console
 from registry.decisions import BASE, Row
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 PREFIX = "factory."
 BASE_MODEL_CHANGED = "base-model.changed"
@@ -40,6 +44,8 @@ _ACTIONS = {
 # What people are told of.
 TOLD = ("adapter.requested", "adapter.promoted", "adapter.rejected", "adapter.rolled-back", "base-release.registered")
 _SEND_SECONDS = 5.0
+# What says that a post is none, however often it is sent.
+_REFUSED = (400, 413, 422)
 _BEGUN, _WANTED = "begun", "base-wanted"
 
 
@@ -50,9 +56,14 @@ class Announced(NamedTuple):
     after: int
 
 
+def outbox_path(factory: Factory) -> Path:
+    """Where the outbox of a workspace is, made or not."""
+    return factory.workspace.root / "events.db"
+
+
 def outbox_of(factory: Factory) -> Outbox:
     """The outbox of a workspace."""
-    return Outbox(factory.workspace.root / "events.db")
+    return Outbox(outbox_path(factory))
 
 
 def part_of(feature: str) -> str:
@@ -141,7 +152,8 @@ def settle_base(factory: Factory, wanted: Announced) -> None:
 def send(factory: Factory) -> int:
     """Send what waits to Prefect's server, if one is set; returns how many events still wait.
 
-    A server that is away keeps nobody: the next command, or `factory watch`, tries again.
+    A server that is away keeps nobody: the next command, or `factory watch`, tries again. An event that it refuses
+    would be refused again: it is told, and left out.
     """
     outbox = outbox_of(factory)
     waiting = outbox.waiting()
@@ -150,32 +162,62 @@ def send(factory: Factory) -> int:
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-    from prefect.types._datetime import now
 
     while waiting:
-        bodies = [
-            {
-                "id": one.id,
-                # When it is sent: Prefect's triggers overlook an event that seems to be older than what they have done.
-                "occurred": now("UTC").isoformat(),
-                "event": PREFIX + one.event.name,
-                "resource": {
-                    "prefect.resource.id": f"factory.{one.event.subject}",
-                    "prefect.resource.name": one.event.subject,
-                },
-                "payload": {**one.event.facts, "subject": one.event.subject, "time": one.time},
-            }
-            for one in waiting
-        ]
         try:
             with (
                 temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
                 get_client(sync_client=True, httpx_settings={"timeout": _SEND_SECONDS}) as client,
             ):
-                client.request("POST", "/events", json=bodies).raise_for_status()
+                _post(client, waiting)
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            look = "check PREFECT_API_AUTH_STRING" if status in (401, 403) else "look into its log"
+            console.print(f"  Prefect's server answers {status} ({look}); events wait", highlight=False)
+            return len(waiting)
         except (httpx.HTTPError, RuntimeError) as error:
             console.print(f"  Prefect's server is away ({type(error).__name__}); events wait", highlight=False)
             return len(waiting)
         outbox.sent([one.number for one in waiting])
         waiting = outbox.waiting()
     return 0
+
+
+def _post(client: "SyncPrefectClient", events: Sequence[Waiting]) -> None:
+    """Post events together; if some of them are refused, each by itself, and those are told.
+
+    Raises:
+        httpx.HTTPError: the server is away, or takes nothing from us.
+    """
+    import httpx
+
+    try:
+        client.request("POST", "/events", json=[_body(one) for one in events]).raise_for_status()
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status not in _REFUSED:
+            raise
+        if len(events) > 1:
+            for one in events:
+                _post(client, [one])
+            return
+        event = events[0].event
+        told = f"  Prefect's server refuses the event {event.name} {event.subject} ({status}); it is left out"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def _body(one: Waiting) -> dict[str, Any]:
+    """An event as Prefect's server takes it."""
+    from prefect.types._datetime import now
+
+    return {
+        "id": one.id,
+        # When it is sent: Prefect's triggers overlook an event that seems to be older than what they have done.
+        "occurred": now("UTC").isoformat(),
+        "event": PREFIX + one.event.name,
+        "resource": {
+            "prefect.resource.id": f"factory.{one.event.subject}",
+            "prefect.resource.name": one.event.subject,
+        },
+        "payload": {**one.event.facts, "subject": one.event.subject, "time": one.time},
+    }

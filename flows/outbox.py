@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from infra.errors import Unavailable, can_pass
+
 _WAIT_SECONDS = 30.0
 # Of events that nobody ever fetched, where no server is set, the last ones are kept.
 _KEPT = 10_000
@@ -49,7 +51,11 @@ Tell = Callable[[str, str | None, str], Sequence[Event]]
 
 
 class Outbox:
-    """Events and marks in an SQLite file, which is made on first use."""
+    """Events and marks in an SQLite file, which is made on first use.
+
+    Every method raises Unavailable where others write for too long, the disk is full, or the file is damaged: none of
+    it is the fault of what is built.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -71,7 +77,7 @@ class Outbox:
 
     def mark(self, key: str) -> str | None:
         """The mark of a key, None if it was never seen."""
-        with self._transaction() as connection:
+        with self._opened() as connection:
             return _mark(connection, key)
 
     def forget(self, key: str, mark: str) -> None:
@@ -81,7 +87,7 @@ class Outbox:
 
     def waiting(self, count: int = 100) -> list[Waiting]:
         """The events that were not sent yet, oldest first."""
-        with self._transaction() as connection:
+        with self._opened() as connection:
             rows = connection.execute("SELECT * FROM events ORDER BY number LIMIT ?", (count,)).fetchall()
         return [Waiting(row[0], row[1], Event(row[2], row[3], json.loads(row[5])), row[4]) for row in rows]
 
@@ -103,14 +109,26 @@ class Outbox:
             connection.execute("DELETE FROM requests WHERE id = ?", (request,))
 
     @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """A connection that reads beside whoever writes."""
+        try:
+            with closing(sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)) as connection:
+                connection.executescript(_TABLES)
+                yield connection
+        except sqlite3.Error as error:
+            later = "try again when what holds or fills it is gone"
+            remedy = later if can_pass(error) else "move it away: a new one is made, and what waits in it is not sent"
+            raise Unavailable(f"{self._path}: {error}; {remedy}") from None
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)) as connection:
-            connection.executescript(_TABLES)
+        with self._opened() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite itself ends one that a full disk breaks off
+                    connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
 

@@ -5,8 +5,8 @@ run whose part nobody holds is dead, whatever Prefect's server believes. So a cr
 the next look, and goes on from the store.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,16 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
+from adapters.recipe import Recipe
 from flows.events import announce, part_of
 from flows.factory import Factory, open_factory
 from flows.planning import Plan, make_plan
@@ -38,8 +41,9 @@ if TYPE_CHECKING:
 
 DEPLOYMENT = "factory"
 # How long a run may need from a worker to its process, and from there to its part of the workspace, before it counts as
-# dead.
-_GRACE = {StateType.PENDING: timedelta(seconds=120), StateType.RUNNING: timedelta(seconds=20)}
+# dead. A worker makes a process at once; a Job may wait for its node and its image until its deadline (`seconds` in the
+# job templates), and Prefect's worker says so if it cannot be made.
+_PROCESS_BEGINS, JOB_ENDS, _RUN_HOLDS = timedelta(seconds=120), timedelta(days=1), timedelta(seconds=20)
 # Runs of the same inputs within a day that died, or ended and changed nothing, after which a person must look.
 _ATTEMPTS = 5
 _FRUITLESS = (StateType.CRASHED, StateType.COMPLETED)
@@ -48,13 +52,17 @@ _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PA
 
 @dataclass(frozen=True)
 class Work:
-    """A run that is wanted: its flow, what it is about, the part that it holds, its inputs' key, its parameters."""
+    """A run that is wanted: its flow, what it is about, the part that it holds, its inputs' key, its parameters.
+
+    `job_variables` are what its Job asks for, where the work pool is Kubernetes'.
+    """
 
     flow: str
     subject: str
     part: str
     key: str
     parameters: dict[str, Any]
+    job_variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tags(self) -> list[str]:
@@ -91,10 +99,21 @@ def wanted(factory: Factory, plan: Plan) -> list[Work]:
             part_of(one.feature),
             digest([stop_of(one), one.state]),
             {**where, "feature": one.feature, "promote": True},
+            job_variables(factory.feature(one.feature).recipe),
         )
         for one in plan.features
         if one.needs_work and stops.get(one.feature) != stop_of(one)
     ]
+
+
+def job_variables(recipe: Recipe) -> dict[str, str]:
+    """What a Job that builds this feature asks for, as the job templates name it; what is unsaid is the template's."""
+    asked = {"gpus": str(recipe.training.devices)}
+    if recipe.resources.cpu:
+        asked["cpu"] = f"{recipe.resources.cpu:g}"
+    if recipe.resources.memory:
+        asked |= {"memory": recipe.resources.memory, "memory_limit": recipe.resources.memory}
+    return asked
 
 
 def start(factory: Factory, client: SyncPrefectClient, work: Work) -> bool:
@@ -108,33 +127,45 @@ def start(factory: Factory, client: SyncPrefectClient, work: Work) -> bool:
         deployment_filter=of_flow,
         flow_run_filter=FlowRunFilter(state=state, tags=FlowRunFilterTags(all_=work.tags[:1])),
     )
-    if not _all_dead(client, live):
+    pool = client.read_work_pool(deployment.work_pool_name).type if deployment.work_pool_name else None
+    if not all_dead(client, live, pool):
         return False
-    tried = client.read_flow_runs(
-        deployment_filter=of_flow, flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=work.tags))
-    )
-    day = datetime.now(UTC) - timedelta(days=1)
-    if sum(run.state_type in _FRUITLESS and (run.start_time or day) > day for run in tried) >= _ATTEMPTS:
+    same = FlowRunFilterTags(all_=work.tags)
+    today = FlowRunFilterExpectedStartTime.model_validate({"after_": datetime.now(UTC) - timedelta(days=1)})
+    ended = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_FRUITLESS)))
+    fruitless = FlowRunFilter(tags=same, state=ended, expected_start_time=today)
+    if len(client.read_flow_runs(deployment_filter=of_flow, flow_run_filter=fruitless, limit=_ATTEMPTS)) == _ATTEMPTS:
         console.print(f"  {work.subject}: {_ATTEMPTS} runs over these inputs led to nothing; look at Prefect's pages")
         return False
-    # Of two who ask at once, both get the same run.
+    newest = client.read_flow_runs(
+        deployment_filter=of_flow,
+        flow_run_filter=FlowRunFilter(tags=same),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=1,
+    )
+    # Of two who ask at once, both get the same run. A number of runs would come again: of long lists the server gives a
+    # part, and people delete runs. One that a person repeated is the newest again.
+    last = f"{newest[0].id} {newest[0].run_count}" if newest else ""
     client.create_flow_run_from_deployment(
         deployment.id,
         parameters=work.parameters,
         tags=work.tags,
-        idempotency_key=f"{work.key} {len(tried)}",
+        idempotency_key=f"{work.key} {last}",
+        job_variables=dict(work.job_variables) if pool == "kubernetes" else None,
     )
     return True
 
 
-def _all_dead(client: SyncPrefectClient, runs: "Sequence[FlowRun]") -> bool:
+def all_dead(client: SyncPrefectClient, runs: "Sequence[FlowRun]", pool: str | None) -> bool:
     """Whether none of the runs is alive, given that nobody holds their part; the dead are written off.
 
-    What is scheduled is alive: a worker will take it.
+    What is scheduled is alive: a worker will take it. `pool` is the type of the work pool, None for `factory serve`.
     """
+    begins = _PROCESS_BEGINS if pool in (None, "process") else JOB_ENDS
+    graces = {StateType.PENDING: begins, StateType.RUNNING: _RUN_HOLDS}
     alive = False
     for run in runs:
-        grace = _GRACE.get(run.state_type) if run.state_type else None
+        grace = graces.get(run.state_type) if run.state_type else None
         if grace is None or run.state is None or datetime.now(UTC) - run.state.timestamp < grace:
             alive = True
         else:

@@ -7,16 +7,21 @@ those that settings name.
 import sys
 from collections.abc import Mapping
 
+from flows.endpoint import key_of
 from flows.factory import Factory
 from infra.supervision import Service, choose_port
 
 PREFECT, MLFLOW, WORKER, TRIGGERS = "prefect", "mlflow", "worker", "triggers"
-_PORTS = {PREFECT: 4200, MLFLOW: 5000}
+_PORTS = {PREFECT: 4200, MLFLOW: 5000, TRIGGERS: 8790}
 _HOST = "127.0.0.1"
 
 
 def stack_services(factory: Factory) -> list[list[Service]]:
-    """The services in the order of their start: servers, then what needs them."""
+    """The services in the order of their start: servers, then what needs them.
+
+    Raises:
+        FactoryError: a secret for posts is set, and is none.
+    """
     settings = factory.settings
     ports = _ports(factory.stack.ports())
     servers = []
@@ -31,7 +36,13 @@ def stack_services(factory: Factory) -> list[list[Service]]:
             Service(MLFLOW, _module("mlflow", "server", *options, *place), f"http://{_HOST}:{ports[MLFLOW]}/health")
         )
     worker = Service(WORKER, _module("flows.cli.main", "serve"))
-    return [servers, [worker, Service(TRIGGERS, _module("flows.cli.main", "watch", "--every", "60s"))]]
+    watch = ["flows.cli.main", "watch", "--every", "60s"]
+    health = None
+    if settings.trigger_secret:
+        key_of(settings.trigger_secret)
+        watch += ["--listen", f"{_HOST}:{ports[TRIGGERS]}"]
+        health = f"http://{_HOST}:{ports[TRIGGERS]}/health"
+    return [servers, [worker, Service(TRIGGERS, _module(*watch), health)]]
 
 
 def stack_environment(factory: Factory, services: list[list[Service]]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from flows.events import announced_base
 from flows.factory import Factory
-from infra.errors import FactoryError, Unavailable
+from infra.errors import FactoryError, can_pass
 from registry.ledger import LedgerConflict
 from registry.plan import FeaturePlan
 
@@ -19,13 +19,12 @@ def noted(factory: Factory, subject: str, inputs: Callable[[], str]) -> Iterator
     key = inputs()
     try:
         yield
-    except (Unavailable, LedgerConflict):
-        raise
-    except FactoryError as error:
-        factory.notes.stopped(subject, key, str(error))
+    except LedgerConflict:
         raise
     except Exception as error:
-        factory.notes.stopped(subject, key, f"{type(error).__name__}: {error}")
+        if not can_pass(error):
+            told = str(error) if isinstance(error, FactoryError) else f"{type(error).__name__}: {error}"
+            factory.notes.stopped(subject, key, told)
         raise
     factory.notes.went_on(subject)
 

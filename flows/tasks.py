@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from infra.errors import Unavailable
+from infra.errors import FactoryError, can_pass
 from infra.progress import console
 from infra.run_notes import RunNotes
 from infra.store import Built, Stage
@@ -21,14 +21,18 @@ HOUR = 3600
 
 
 def cause_can_pass(work: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a task that failed may succeed if it is tried again: only if something was away."""
+    """Whether a task that failed may succeed if it is tried again: only if something was away.
+
+    What took longer than its limit is left to the next look: it would hold its feature for as long again.
+    """
     try:
         state.result()
-    except Unavailable as error:
-        console.print(f"  {run.name}: {error}; trying again", highlight=False, markup=False)
+    except Exception as error:
+        if not can_pass(error) or isinstance(error, TimeoutError):
+            return False
+        told = str(error) if isinstance(error, FactoryError) else f"{type(error).__name__}: {error}"
+        console.print(f"  {run.name}: {told}; trying again", highlight=False, markup=False)
         return True
-    except Exception:
-        return False
     return False
 
 

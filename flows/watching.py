@@ -32,14 +32,17 @@ class Watcher:
     def __init__(self) -> None:
         self._settling: dict[str, str] = {}
 
-    def look(self, factory: Factory) -> list[Sight]:
-        """Look once at everything that is watched, and announce what has changed and settled."""
-        sights = [self._look_at_base(factory, source) for source in factory.settings.watched_bases]
+    def look(self, factory: Factory, act: bool = True) -> list[Sight]:
+        """Look once at everything that is watched; announce what has changed and settled, and take over shared data.
+
+        Without `act` nothing is announced, taken over or remembered.
+        """
+        sights = [self._look_at_base(factory, source, act) for source in factory.settings.watched_bases]
         if factory.settings.data_remote:
-            sights.append(_look_at_data(factory))
+            sights.append(_look_at_data(factory, act))
         return sights
 
-    def _look_at_base(self, factory: Factory, source: str) -> Sight:
+    def _look_at_base(self, factory: Factory, source: str, act: bool) -> Sight:
         key = f"watched {source}"
         try:
             revision = revision_of(source)
@@ -53,20 +56,23 @@ class Watcher:
         if known is not None and self._settling.get(source) != revision:
             self._settling[source] = revision
             return Sight(source, "settling", revision)
-        if known is not None:
+        if known is not None and act:
             announce_base(factory, source)
-        outbox.observe({key: revision}, lambda *_: [])
+        if act:
+            outbox.observe({key: revision}, lambda *_: [])
         return Sight(source, "first seen" if known is None else "changed", revision)
 
 
-def _look_at_data(factory: Factory) -> Sight:
-    """Take over what others pushed; the plan sees the records."""
+def _look_at_data(factory: Factory, act: bool) -> Sight:
+    """Take over what others pushed, so that the plan sees the records; without `act`, say that they have."""
     remote = factory.data_remote
     try:
         head = remote.head()
         outbox = outbox_of(factory)
         if not head or outbox.mark(_DATA) == head:
             return Sight(remote.url, "unchanged", head or None)
+        if not act:
+            return Sight(remote.url, "changed", head)
         with changing(factory, "data", features=list(factory.features)):
             remote.pull()
         outbox.observe({_DATA: head}, lambda *_: [])

@@ -26,7 +26,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from infra.canonical import canonical_json
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable, can_pass
 
 RECORDS = "records.jsonl"
 ADDED = "added.jsonl"
@@ -272,7 +272,8 @@ class DataRepo:
             try:
                 yield repo
             except DvcException as error:
-                raise FactoryError(f"{self.folder}: DVC: {error}") from error
+                kind = Unavailable if can_pass(error) else FactoryError
+                raise kind(f"{self.folder}: DVC: {error}") from error
             finally:
                 repo.close()
 
@@ -313,7 +314,7 @@ class DataRepo:
                 (self.folder / ".git" / "index.lock").unlink(missing_ok=True)
                 yield
         except Timeout:
-            raise FactoryError(
+            raise Unavailable(
                 f"{lock}: held by another process for {_LOCK_SECONDS:.0f} s; end that one first"
             ) from None
 

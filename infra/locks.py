@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from infra.errors import Unavailable
+
 _LOOK_SECONDS = 0.1
 
 
-class Held(Exception):
+class Held(Unavailable):
     """Somebody else holds the lock, and did not let go in time."""
 
 
@@ -27,7 +29,7 @@ def held(path: Path, shared: bool = False, seconds: float = 0.0) -> Iterator[Non
         deadline = time.monotonic() + seconds
         while not _take(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
             if time.monotonic() >= deadline:
-                raise Held
+                raise Held(f"{path}: held by another process for {seconds:.0f} s; wait for it, or end that one")
             time.sleep(_LOOK_SECONDS)
         yield
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.errors import Unavailable
+from infra.errors import UNREACHABLE, Unavailable
 from infra.supervision import answers, choose_port
 
 _INIT = 1
@@ -17,7 +17,6 @@ _STOP_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
 # In the environment of a server that a command started, the Prefect home that it serves.
 _MARK = "FACTORY_SERVER_OF_COMMAND"
-_UNREACHABLE = "Failed to reach API"
 # The server's own services log harmless tracebacks when they are stopped in the middle of a flush, which is what the
 # end of a command looks like to them, so only what is critical is shown.
 _QUIET = {
@@ -54,7 +53,7 @@ def prefect_api(home: Path, prepare: Callable[[], None]) -> Iterator[None]:
             with temporary_settings({PREFECT_API_URL: url}):
                 yield
         except (httpx.TransportError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not str(error).startswith(_UNREACHABLE):
+            if isinstance(error, RuntimeError) and not str(error).startswith(UNREACHABLE):
                 raise
             raise Unavailable(
                 f"Prefect's server ({url}): {error}; see that it is there, and run again: finished parts are kept"

@@ -62,7 +62,7 @@ class Workspace:
         A part is what two processes must not do at once: a feature's rebuild, the base's, the decisions, the data.
 
         Raises:
-            FactoryError: another process holds it and did not let go within `seconds`; its id is named.
+            Unavailable: another process holds it and did not let go within `seconds`; its id is named.
         """
         mine = self._part(part) if part else self._whole
         with ExitStack() as stack:
@@ -72,7 +72,7 @@ class Workspace:
                     stack.enter_context(held(mine, seconds=seconds))
             except Held:
                 what = f"{self.root}: {part}" if part else str(self.root)
-                raise FactoryError(
+                raise Unavailable(
                     f"{what} is in use by process {self._holders(mine)}; wait for it, or use another --home"
                 ) from None
             _pid_file(mine).write_text(str(os.getpid()), "utf-8")

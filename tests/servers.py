@@ -1,4 +1,4 @@
-"""Real servers on loopback for tests: PostgreSQL, S3, and a stand-in for the Hugging Face hub's API over a folder."""
+"""Real servers on loopback for tests: PostgreSQL, S3, Prefect, and a stand-in for the Hugging Face hub's API."""
 
 import contextlib
 import hashlib
@@ -170,6 +170,30 @@ def postgres_server(folder: Path) -> Iterator[str]:
     """Run PostgreSQL over a new folder until the block ends; gives the SQLAlchemy URL of its first database."""
     url, program = postgres_program(folder)
     with program.running():
+        yield url
+
+
+@contextlib.contextmanager
+def prefect_server(folder: Path, default_limit: int) -> Iterator[str]:
+    """A Prefect server without workers while the block runs; gives its API, which lists `default_limit` things."""
+    import httpx
+
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}/api"
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_DEFAULT_LIMIT": str(default_limit),
+    }
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200
+        return False
+
+    options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui", "--no-services"]
+    command = [sys.executable, "-m", "prefect", "server", "start", *options]
+    with Program(command, folder / "server.log", answers, environment=ours).running():
         yield url
 
 

@@ -10,7 +10,7 @@ import typer
 
 from flows.cli.output import PATIENCE, AsJson, Home, print_json, print_table, say, short
 from flows.cli.run import Profile, Promote, run_once
-from infra.errors import FactoryError
+from infra.errors import FactoryError, can_pass
 
 if TYPE_CHECKING:
     from flows.factory import Factory
@@ -60,7 +60,9 @@ def watch(
             # Opened anew each time: recipes and settings may have changed.
             try:
                 look_once(open_factory(home, profile), watcher, promote, warned)
-            except FactoryError as error:
+            except Exception as error:
+                if not isinstance(error, FactoryError) and not can_pass(error):
+                    raise
                 say(f"error: {error}")
             wake.wait(seconds)
 
@@ -102,7 +104,7 @@ def _keep_signed(factory: "Factory") -> set[str]:
 def _print_sights(factory: "Factory", watcher: "Watcher", json: bool) -> None:
     from flows.events import outbox_of
 
-    sights, waiting = watcher.look(factory), len(outbox_of(factory).waiting())
+    sights, waiting = watcher.look(factory, act=False), len(outbox_of(factory).waiting())
     if json:
         print_json({"sources": [sight.to_json() for sight in sights], "events_waiting": waiting})
         return
@@ -123,13 +125,16 @@ def serve(
 
     factory = _served(home)
     made = deployments(None, _interval(every), Path.cwd())
-    enter(made, None, None, factory.settings.notify_url)
+    enter(made, [], None, factory.settings.notify_url)
     serve_flows(*made, limit=limit, pause_on_shutdown=False, print_starting_message=False)
 
 
 def deploy(
     pool: Annotated[str, typer.Option(help="The work pool; one for processes is made if it is not there.")] = "factory",
-    builds: Annotated[int | None, typer.Option(help="How many builds may run at once in the pool.", min=1)] = None,
+    gpu_pool: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another pool, with GPUs, for the flows that train.")
+    ] = None,
+    builds: Annotated[int | None, typer.Option(help="How many builds may run at once in a pool.", min=1)] = None,
     every: Annotated[str, typer.Option(help="How often the plan is asked though nothing has happened.")] = "10m",
     home: Home = None,
 ) -> None:
@@ -137,11 +142,13 @@ def deploy(
     from flows.deployments import deployments, enter
 
     factory = _served(home)
-    made = deployments(pool, _interval(every), Path.cwd())
-    enter(made, pool, builds, factory.settings.notify_url)
+    pools = [pool, gpu_pool] if gpu_pool else [pool]
+    made = deployments(pool, _interval(every), Path.cwd(), gpu_pool)
+    enter(made, pools, builds, factory.settings.notify_url)
     for one in made:
-        say(f"{one.full_name}: {one.work_queue_name} of {pool}")
-    say(f"next: prefect worker start --pool {pool} --limit N, on each machine")
+        say(f"{one.full_name}: {one.work_queue_name} of {one.work_pool_name}")
+    for name in pools:
+        say(f"next: prefect worker start --pool {name} --limit N, on each machine")
 
 
 def _served(home: Path | None) -> "Factory":

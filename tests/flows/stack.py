@@ -22,6 +22,7 @@ import psutil
 import sqlalchemy as sa
 
 from flows.endpoint import sign
+from infra.locks import is_held
 from registry.decisions import Row
 from registry.ledger import Ledger
 from tests.flows.line import ROOT, factory, make_project
@@ -108,6 +109,29 @@ class Stack:
         worker.start()
         self.workers[name] = worker
 
+    def holds(self, part: str) -> bool:
+        """Whether some run holds a part of the workspace now; its .pid file outlives it."""
+        return is_held(self.project / ".factory/locks" / part)
+
+    def making(self, stage: str) -> bool:
+        """Whether a stage of this name is being built now."""
+        return any(path.is_dir() for path in (self.project / ".factory/store/making").glob(f"{stage}-*"))
+
+    def stored(self) -> dict[Path, bytes]:
+        """What the store says about each output that is finished."""
+        return {path: path.read_bytes() for path in (self.project / ".factory/store").glob("*/*/stage.json")}
+
+    def kill_worker_in(self, stage: str, part: str, flow: str) -> tuple[str, str]:
+        """Kill -9 the worker whose run is in a stage; returns the worker's name, and the id of the run, which lived."""
+        deadline = time.monotonic() + PATIENCE
+        while not (self.making(stage) and self.holds(part)):
+            assert time.monotonic() < deadline, self._logs()
+            time.sleep(0.01)
+        tag = f"factory:{part.removeprefix('feature-')}"
+        (run,) = [one for one in self.runs(flow, live=True) if tag in one["tags"] and one["state_type"] == "RUNNING"]
+        assert self.holds(part)
+        return self.kill_worker_of(part), run["id"]
+
     def kill_worker_of(self, part: str) -> str:
         """Kill -9 the worker whose run holds a part of the workspace, with all that it started; returns its name."""
         holder = int((self.project / f".factory/locks/{part}.pid").read_text("utf-8"))
@@ -120,9 +144,10 @@ class Stack:
         self.workers.pop(name).stop()
         return name
 
-    def factory(self, *arguments: str, code: int = 0) -> str:
+    def factory(self, *arguments: str, code: int = 0, actor: str = "robot") -> str:
         """A `factory` command of somebody at the project."""
-        return factory(self.project, *arguments, code=code, timeout=PATIENCE, more=self.environment).stdout
+        more = self.environment | {"FACTORY_ACTOR": actor}
+        return factory(self.project, *arguments, code=code, timeout=PATIENCE, more=more).stdout
 
     def post(self, content: object) -> int:
         """Post a signed request to the factory; returns the status."""
@@ -144,6 +169,10 @@ class Stack:
     def actions(self, feature: str) -> list[tuple[str, int]]:
         """What was decided about a feature, and the version."""
         return [(row.action, row.version) for row in self.rows(feature)]
+
+    def state_of(self, run: str) -> str:
+        """How Prefect's server says that a run is, or how it ended."""
+        return str(httpx.get(f"{self.api}/flow_runs/{run}", timeout=60).raise_for_status().json()["state_type"])
 
     def runs(self, flow: str, *, live: bool = False) -> list[dict[str, Any]]:
         """Prefect's runs of a flow that have begun, or are still to end."""

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,6 +19,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from flows.cli.main import app
+from flows.events import announce_base
 from flows.factory import Factory
 from infra.settings import Settings
 from infra.store import Stage
@@ -195,6 +198,27 @@ def killed_download(folder: Path) -> None:
     (folder / ".factory/bases/fetching-abc").mkdir()
 
 
+def dead_prefect(folder: Path) -> None:
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{free_ports(1)[0]}/api"
+
+
+def damaged_events(folder: Path) -> None:
+    (folder / ".factory/events.db").write_bytes(b"no database at all" * 100)
+
+
+def events_that_nobody_fetches(folder: Path) -> None:
+    dead_prefect(folder)
+    factory = open_workspace(folder)
+    announce_base(factory, "hf://org/name")
+    with closing(sqlite3.connect(folder / ".factory/events.db")) as connection:
+        connection.execute("UPDATE events SET time = '2026-01-01T00:00:00.000+00:00'")
+        connection.commit()
+
+
+def damaged_ledger(folder: Path) -> None:
+    (folder / ".factory/ledger.db").write_bytes(b"no database at all" * 100)
+
+
 FAULTS: list[tuple[Callable[[Path], None], str, str, str]] = [
     (unknown_setting, "settings", "devise", ""),
     (broken_recipe, "settings", "recipe.yaml", ""),
@@ -217,6 +241,10 @@ FAULTS: list[tuple[Callable[[Path], None], str, str, str]] = [
     (version_deleted, "aliases", "MLflow does not have it", "backup"),
     (damaged_output, "store", "damaged", "factory gc"),
     (killed_build, "store", "half-made", "factory gc"),
+    (dead_prefect, "servers", "Prefect at http", "start it"),
+    (damaged_events, "events", "events.db: file is not a database", "move it away"),
+    (events_that_nobody_fetches, "events", "since 2026-01-01T00:00", "see that Prefect's server answers"),
+    (damaged_ledger, "ledger", "not a database", ""),
     (killed_download, "store", "fetching-abc", "factory gc"),
 ]
 

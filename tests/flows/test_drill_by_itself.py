@@ -75,10 +75,15 @@ def _weights(project: Path) -> dict[str, str]:
     return {path.parents[2].name: digest_file(path) for path in found}
 
 
-def test_a_new_base_is_posted_and_devices_have_all_three(stack: Stack, tmp_path: Path) -> None:
+def test_a_new_base_is_posted_a_worker_dies_over_it_and_devices_have_all_three(stack: Stack, tmp_path: Path) -> None:
     source = stack.upload(make_tiny_base(tmp_path / "other", seed=1), "two")
     assert stack.post({"base": source}) == 202
+    killed, run = stack.kill_worker_in("recovery", "base", "release-base")
+    finished = stack.stored()
     stack.until(lambda: promoted(stack, "base") == [1, 2])
+    assert stack.state_of(run) == "CRASHED"
+    assert finished.items() <= stack.stored().items(), "what was finished is not done again"
+    stack.start_worker(f"{killed}-base")
     stack.until(lambda: all(promoted(stack, feature) == [1, 2] for feature in FEATURES))
     stack.quiet()
     release = stack.rows("base")[-1].base_release
@@ -127,19 +132,43 @@ def factory_state(stack: Stack, feature: str) -> str:
     return str(plan["state"])
 
 
-@pytest.mark.parametrize("stage", ["data", "synthesis", "training", "answers", "evaluation"])
+def test_a_second_person_agrees_and_people_are_told(stack: Stack) -> None:
+    recipe = stack.project / "features/rank/recipe.yaml"
+    before, text = stack.actions("rank"), recipe.read_text("utf-8")
+    recipe.write_text(f"{text}promotion: {{approval: required}}\n", "utf-8")
+    change_training(stack, "rank", "agreed")
+    number = max(version for _, version in before) + 1
+    stack.until(lambda: stack.actions("rank") == [*before, ("request", number)])
+    stack.quiet()
+    assert promoted(stack, "rank")[-1] == number - 1, "nothing is promoted before somebody agrees"
+    stack.factory("approve", "rank", str(number), "--reason", "my own", code=1)
+    stack.factory("approve", "rank", str(number), "--reason", "ten samples are fine", actor="ann")
+    decisions = [("request", number), ("approve", number), ("promote", number)]
+    stack.until(lambda: stack.actions("rank") == [*before, *decisions])
+    stack.quiet()
+    wanted = (f"rank {number}: request by robot", f"rank {number}: promote by robot")
+    stack.until(lambda: all(any(one in text for text in stack.told) for one in wanted))
+    recipe.write_text(text, "utf-8")
+    assert factory_state(stack, "rank") == "fresh"
+
+
+STAGES = ["data", "synthesis", "training", "package", "answers", "evaluation"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_worker_is_killed_in_a_stage_and_the_other_finishes(stack: Stack, stage: str) -> None:
-    before, making = stack.actions("brief"), stack.project / ".factory/store/making"
+    before, known = stack.actions("brief"), stack.stored()
     change_training(stack, "brief", stage)
-    deadline = time.monotonic() + 900
-    while not [path for path in making.glob(f"{stage}-*") if path.is_dir()]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    killed = stack.kill_worker_of("feature-brief")
+    killed, run = stack.kill_worker_in(stage, "feature-brief", "retrain")
+    finished = stack.stored()
+    new = {path.parents[1].name for path in finished.keys() - known.keys()}
+    assert new >= set(STAGES[: STAGES.index(stage)])
     stack.until(lambda: len(stack.actions("brief")) > len(before))
     stack.quiet()
     number = max(version for _, version in before) + 1
     assert stack.actions("brief") == [*before, ("promote", number)], "nothing twice, nothing lost"
+    assert stack.state_of(run) == "CRASHED", "it was alive when it was killed"
+    assert finished.items() <= stack.stored().items(), "what was finished is not done again"
     assert factory_state(stack, "brief") == "fresh"
     stack.start_worker(f"{killed}-{stage}")
 
@@ -148,9 +177,7 @@ def test_postgres_and_s3_stop_in_the_middle(stack: Stack) -> None:
     before = {feature: len(promoted(stack, feature)) for feature in ("brief", "rank")}
     for feature in before:
         change_training(stack, feature, "outage")
-    stack.until(
-        lambda: (stack.project / ".factory/locks/feature-brief.pid").exists() and bool(stack.runs("retrain", live=True))
-    )
+    stack.until(lambda: stack.holds("feature-brief") and stack.making("*"))
     for name in ("postgres", "s3"):
         stack.programs[name].stop()
     time.sleep(20)

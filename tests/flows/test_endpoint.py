@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.endpoint import TOLERANCE_SECONDS, listening, sign
+from flows.endpoint import TOLERANCE_SECONDS, key_of, listening, sign
 from flows.events import announced_base, outbox_of
 from flows.factory import Factory
 from infra.errors import FactoryError
@@ -71,6 +71,19 @@ def test_a_replay_is_refused_by_whoever_listens_then(receiver: Receiver) -> None
     with listening(lambda: Factory(made), "127.0.0.1", 0, receiver.woken.set) as port:
         receiver.url = f"http://127.0.0.1:{port}/"
         assert receiver.post({}, identity="the-same-id") == 409
+
+
+def test_a_published_vector_of_standard_webhooks() -> None:
+    """That of the specification's reference libraries."""
+    secret, identity = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek"
+    signature = sign(secret, identity, 1614265330, b'{"test": 2432232314}')
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("secret", ["", "x" * 23, "whsec_MfKQ9r8GKYqrTwjUPD8I", "whsec_no base64, but long enough"])
+def test_a_secret_that_is_weak_or_unreadable_is_refused(secret: str) -> None:
+    with pytest.raises(FactoryError, match="FACTORY_TRIGGER_SECRET"):
+        key_of(secret)
 
 
 @pytest.mark.parametrize("age", [TOLERANCE_SECONDS + 5, -TOLERANCE_SECONDS - 5])

@@ -1,9 +1,10 @@
 """Events: a change is told once, whoever looks and however often; it waits for the server, and is never lost."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from flows.events import announce_base, announced_base, observe, outbox_of, send
 from flows.factory import Factory
 from flows.outbox import Event, Outbox
 from infra.canonical import digest
+from infra.errors import Unavailable
 from infra.settings import Settings
 from registry.decisions import Action, Decision
 from tests.flows.line import make_feature, read_rows, write_rows
@@ -60,6 +62,24 @@ def test_what_cannot_be_told_was_not_seen(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         outbox.observe({"a": "1"}, fails)
     assert [one.subject for one in outbox.observe({"a": "1"}, tell)] == ["a"]
+
+
+def test_a_mark_is_read_while_somebody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.outbox._WAIT_SECONDS", 0.0)
+    outbox = Outbox(tmp_path / "events.db")
+    outbox.observe({"a": "1"}, tell)
+    with closing(sqlite3.connect(tmp_path / "events.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert outbox.mark("a") == "1"
+        assert len(outbox.waiting()) == 1
+        with pytest.raises(Unavailable, match=r"events\.db: database is locked"):
+            outbox.observe({"a": "2"}, tell)
+
+
+def test_a_damaged_outbox_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "events.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(Unavailable, match=r"events\.db: file is not a database; move it away"):
+        Outbox(tmp_path / "events.db").mark("a")
 
 
 @pytest.fixture
@@ -141,8 +161,11 @@ def test_an_announced_base_is_wanted_until_the_base_was_decided_about(factory: F
 
 
 @contextmanager
-def api(status: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """What stands where Prefect's server should: answers every post with a status, and keeps what it gets."""
+def api(status: int, refused: str = "nothing") -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """What stands where Prefect's server should: answers every post with a status, and keeps what it gets.
+
+    A post with an event about `refused` is not taken.
+    """
     got: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -151,8 +174,12 @@ def api(status: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.answer(404)
 
         def do_POST(self) -> None:
-            got.extend(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.answer(status)
+            events = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if any(one["resource"]["prefect.resource.name"] == refused for one in events):
+                self.answer(422)
+            else:
+                got.extend(events)
+                self.answer(status)
 
         def answer(self, status: int) -> None:
             self.send_response(status)
@@ -187,6 +214,25 @@ def test_events_wait_for_a_server_that_is_away(factory: Factory, monkeypatch: py
     assert [one["resource"]["prefect.resource.name"] for one in got] == ["hf://org/name", "hf://org/newer"]
     assert {one["event"] for one in got} == {"factory.base-model.changed"}
     assert got[0]["id"] == refused[0]["id"], "sent again it is the same event"
+
+
+def test_an_event_that_is_refused_holds_up_none(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    for name in ("one", "bad", "two"):
+        announce_base(factory, f"hf://org/{name}")
+    with api(401) as (url, _):
+        monkeypatch.setattr("prefect.client.orchestration.get_client", client_of(url))
+        assert send(factory) == 3
+    told = capsys.readouterr().err
+    assert "answers 401" in told and "PREFECT_API_AUTH_STRING" in told and "away" not in told
+    with api(204, refused="hf://org/bad") as (url, got):
+        monkeypatch.setattr("prefect.client.orchestration.get_client", client_of(url))
+        assert send(factory) == 0
+    assert [one["resource"]["prefect.resource.name"] for one in got] == ["hf://org/one", "hf://org/two"]
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "base-model.changed hf://org/bad" in told and "422" in told
 
 
 def client_of(url: str) -> Any:

@@ -1,9 +1,12 @@
 """Watched sources: what changes is announced when it has settled, and what cannot be seen is said."""
 
+import errno
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli.main import app
 from flows.events import announced_base
 from flows.factory import Factory
 from flows.watching import Watcher
@@ -30,6 +33,7 @@ def test_a_folder_is_announced_when_it_has_settled(tmp_path: Path) -> None:
         (sight,) = watcher.look(factory)
         return sight.state
 
+    assert [sight.state for sight in watcher.look(factory, act=False)] == ["first seen"]
     assert [look(), look()] == ["first seen", "unchanged"]
     model(folder, b"other weights")
     assert look() == "settling"
@@ -56,6 +60,18 @@ def test_a_hub_is_watched_by_its_commit(tmp_path: Path, monkeypatch: pytest.Monk
     assert "no such model" in str(sights[0].error) and "never changes" in str(sights[1].error)
 
 
+def test_watching_goes_on_after_what_can_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails: list[BaseException] = [OSError(errno.ENOSPC, "No space left on device"), KeyError("a bug")]
+
+    def look(*_: object) -> None:
+        raise fails.pop(0)
+
+    monkeypatch.setattr("flows.cli.triggers.look_once", look)
+    done = CliRunner().invoke(app, ["watch", "--every", "1s", "--home", str(tmp_path)])
+    assert (fails, repr(done.exception)) == ([], "KeyError('a bug')")
+    assert "No space left on device" in done.output
+
+
 @pytest.mark.servers
 def test_data_that_others_push_is_taken_over(tmp_path: Path) -> None:
     feature = make_feature(tmp_path / "features" / "edit", "sari")
@@ -72,6 +88,9 @@ def test_data_that_others_push_is_taken_over(tmp_path: Path) -> None:
     row = Record(id="new", use_case="main", input="a", target="b", source="test", license="CC0-1.0")
     there.data.add_records("edit", [row])
     there.data_remote.push()
+    for _ in ("once", "twice"):
+        assert [sight.state for sight in watcher.look(here, act=False)] == ["changed"]
+        assert here.records("edit")[0] == []
     assert [sight.state for sight in watcher.look(here)] == ["changed"]
     assert [record.id for record in here.records("edit")[0]] == ["new"]
     assert [sight.state for sight in watcher.look(here)] == ["unchanged"]

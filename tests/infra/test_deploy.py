@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import yaml
 from compose_spec import PyCompose
 from typer.testing import CliRunner
 
+from adapters.recipe import Recipe
 from flows.cli.main import app
+from flows.reconcile import job_variables
 from infra.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +73,31 @@ def test_ports_of_compose_are_open_on_this_machine_alone() -> None:
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_compose_asks_the_plan_while_it_builds() -> None:
+    services = compose()["services"]
+    workers = [set(one["command"]) for one in services.values() if one.get("command", [])[:2] == ["prefect", "worker"]]
+    assert [{"--work-queue=plan", "--work-queue=builds"} & one for one in workers] == [
+        {"--work-queue=plan"},
+        {"--work-queue=builds"},
+    ]
+    assert all("--limit=1" in one for one in workers)
+
+
+def test_posts_arrive_at_what_watches() -> None:
+    watch = compose()["services"]["triggers"]
+    assert watch["ports"] == ["127.0.0.1:8790:8790"] and "--listen=0.0.0.0:8790" in watch["command"]
+    for name in ("triggers", "deploy"):
+        assert {"FACTORY_TRIGGER_SECRET", "FACTORY_NOTIFY_URL"} <= compose()["services"][name]["environment"].keys()
+    made = {(one["kind"], one["metadata"]["name"]): one["spec"] for one in manifests("base") if "spec" in one}
+    (port,) = made["Service", "triggers"]["ports"]
+    assert made["Service", "triggers"]["selector"] == {"app": "triggers"} and port["port"] == 8790
+    (container,) = made["Deployment", "triggers"]["template"]["spec"]["containers"]
+    assert container["ports"] == [{"name": port["targetPort"], "containerPort": 8790}]
+    assert "--listen=0.0.0.0:8790" in container["command"]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/health", "port": port["targetPort"]}
+    assert {"secretRef": {"name": "factory-secrets"}} in container["envFrom"]
+
+
 def test_no_secret_is_in_a_file() -> None:
     text = "".join(path.read_text("utf-8") for path in DEPLOY.rglob("*") if path.is_file())
     values = re.findall(r"(?:PASSWORD|SECRET\w*|ACCESS_KEY\w*|AUTH\w*)[\"']?: [\"']?([^\s,}\"']+)", text)
@@ -93,14 +121,15 @@ def pods(overlay: str) -> list[dict[str, Any]]:
     return templates + [job["spec"]["template"]["spec"] for job in job_manifests(overlay)]
 
 
-def job_manifests(overlay: str) -> list[dict[str, Any]]:
-    """The manifests of job templates, with the variables' defaults, as Prefect's worker fills them in."""
+def job_manifests(overlay: str, asked: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """The manifests of job templates as Prefect's worker fills them in: with what is asked for, else the defaults."""
     found = []
     for one in manifests(overlay):
         if "template.json" in one.get("data", {}):
             template = json.loads(one["data"]["template.json"])
             values = {name: entry.get("default") for name, entry in template["variables"]["properties"].items()}
             values |= {"labels": {"flow": "retrain"}, "annotations": {}, "command": ["prefect", "flow-run", "execute"]}
+            values |= asked or {}
             values["env"] = [{"name": "PREFECT__FLOW_RUN_ID", "value": "1"}]
             found.append(filled(template["job_configuration"]["job_manifest"], values))
     return found
@@ -167,6 +196,19 @@ def test_the_job_templates_differ_in_their_gpu_alone() -> None:
     for one in (pod, with_gpu):
         one["containers"][0].pop("resources")
     assert pod == with_gpu
+
+
+@pytest.mark.parametrize(("overlay", "gpus"), [("base", None), ("gpu", "4")])
+def test_a_recipe_asks_for_its_resources(overlay: str, gpus: str | None) -> None:
+    content = yaml.safe_load((ROOT / "adapters/features/writing/recipe.yaml").read_text("utf-8"))
+    content |= {"resources": {"cpu": 6, "memory": "24Gi"}, "training": {"devices": 4}}
+    content.pop("profiles", None)
+    (job,) = job_manifests(overlay, job_variables(Recipe.model_validate(content)))
+    kubernetes_validate.validate(job, KUBERNETES, strict=True)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["requests"] == {"cpu": "6", "memory": "24Gi"}
+    assert container["resources"]["limits"]["memory"] == "24Gi"
+    assert container["resources"]["limits"].get("nvidia.com/gpu") == gpus
 
 
 def environment() -> dict[str, str]:
