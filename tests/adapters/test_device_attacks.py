@@ -71,7 +71,7 @@ class Target(Workshop):
             path = self.folder / f"forged-{number}"
             path.write_bytes(content)
             added[target] = TargetFile.from_file(target, str(path))
-            channel._add(added[target], path)
+            channel._add(added[target], path, thorough=False)
         state = channel.repository.published()
         present = channel.repository.role(state, role)
         assert present is not None

@@ -19,7 +19,9 @@ def tradeoff(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("tradeoff")
     base = make_tiny_base(folder / "base", hidden=128)
     store = Store(folder / "store")
-    stages = exploration_stages(base, "0" * 64, recipe_with(), store)
+    # Enough tokens that top-1 agreement tells two bits from six.
+    recipe = recipe_with(gates={"text": {"file": "held-out-1.txt", "tokens": 512, "window": 32}})
+    stages = exploration_stages(base, "0" * 64, recipe, store)
     output = [store.build(stage) for stage in stages][-1].path
     content: dict[str, Any] = json.loads((output / TRADEOFF).read_text("utf-8"))
     return content

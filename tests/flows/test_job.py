@@ -11,6 +11,7 @@ from adapters.lineage import lineage_of
 from adapters.records import Record, write_records
 from adapters.synthesis.synthesize import STACKS
 from flows.job import TRAINED_ON, Job, Release
+from infra.compute import Compute
 from tests.adapters.test_data_prepare import make_recipe
 
 RECORDS = [Record(id="a", use_case="email", input="one", target="two", source="s", license="l")]
@@ -21,7 +22,7 @@ def job(texts: Sequence[tuple[str, str]] = (), base: str = "base") -> Job:
     nowhere, recipe = Path("nowhere"), make_recipe()
     lineage = lineage_of(recipe, RECORDS, "release", texts)
     release = Release("release", "digest", nowhere, base, nowhere)
-    return Job(recipe, RECORDS, [], lineage, release, "cpu", {}, {}, nowhere, nowhere, texts)
+    return Job(recipe, RECORDS, [], lineage, release, Compute(), {}, {}, nowhere, nowhere, texts)
 
 
 def test_a_version_is_trained_on_every_record_of_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
