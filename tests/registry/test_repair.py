@@ -67,9 +67,8 @@ def test_a_ledger_whose_last_rows_were_cut_off_is_found_and_nothing_is_repaired_
         rollback(place.registry, FEATURE, **WHO)
 
 
-@pytest.mark.parametrize("with_timestamp", ["missing", "former"])
-def test_rows_that_were_cut_off_together_with_their_anchor_are_found(place: Place, with_timestamp: str) -> None:
-    """What was seen of the channel is kept beside the keys, so that taking the anchor away hides nothing."""
+def _roll_back_and_take_the_anchor_away(place: Place, with_timestamp: str) -> None:
+    """A decision, and then the channel's newest timestamp is "missing", or the "former" one stands there again."""
     timestamp = place.folder / "channel/metadata/timestamp.json"
     former = timestamp.read_bytes()
     rollback(place.registry, FEATURE, **WHO)
@@ -77,6 +76,12 @@ def test_rows_that_were_cut_off_together_with_their_anchor_are_found(place: Plac
         timestamp.write_bytes(former)
     else:
         timestamp.unlink()
+
+
+@pytest.mark.parametrize("with_timestamp", ["missing", "former"])
+def test_rows_that_were_cut_off_together_with_their_anchor_are_found(place: Place, with_timestamp: str) -> None:
+    """What was seen of the channel is kept beside the keys, so that taking the anchor away hides nothing."""
+    _roll_back_and_take_the_anchor_away(place, with_timestamp)
     (setback,) = verify(place.registry)
     expected = "was brought back" if with_timestamp == "former" else "timestamp.json is gone"
     assert setback.feature == "channel" and expected in setback.problem
@@ -92,13 +97,7 @@ def test_rows_that_were_cut_off_together_with_their_anchor_are_found(place: Plac
 def test_an_anchor_that_was_taken_away_is_put_back_from_a_whole_ledger(
     place: Place, with_timestamp: str, open_place: Callable[..., Place]
 ) -> None:
-    timestamp = place.folder / "channel/metadata/timestamp.json"
-    former = timestamp.read_bytes()
-    rollback(place.registry, FEATURE, **WHO)
-    if with_timestamp == "former":
-        timestamp.write_bytes(former)
-    else:
-        timestamp.unlink()
+    _roll_back_and_take_the_anchor_away(place, with_timestamp)
     again = open_place(place.folder)
     repair_from_ledger(again.registry)
     assert verify(again.registry) == []
