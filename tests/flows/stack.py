@@ -122,11 +122,19 @@ class Stack:
         return {path: path.read_bytes() for path in (self.project / ".factory/store").glob("*/*/stage.json")}
 
     def kill_worker_in(self, stage: str, part: str, flow: str) -> tuple[str, str]:
-        """Kill -9 the worker whose run is in a stage; returns the worker's name, and the id of the run, which lived."""
-        deadline = time.monotonic() + PATIENCE
-        while not (self.making(stage) and self.holds(part)):
+        """Kill -9 the worker whose run is in a stage; returns the worker's name, and the id of the run, which lived.
+
+        A stage may be over before anybody sees it: then the run is killed right after it. It stands still meanwhile.
+        """
+        known, deadline = self.stored().keys(), time.monotonic() + PATIENCE
+
+        def begun() -> bool:
+            return self.making(stage) or any(path.parents[1].name == stage for path in self.stored().keys() - known)
+
+        while not (begun() and self.holds(part)):
             assert time.monotonic() < deadline, self._logs()
             time.sleep(0.01)
+        psutil.Process(self._holder(part)).suspend()
         tag = f"factory:{part.removeprefix('feature-')}"
         (run,) = [one for one in self.runs(flow, live=True) if tag in one["tags"] and one["state_type"] == "RUNNING"]
         assert self.holds(part)
@@ -134,8 +142,8 @@ class Stack:
 
     def kill_worker_of(self, part: str) -> str:
         """Kill -9 the worker whose run holds a part of the workspace, with all that it started; returns its name."""
-        holder = int((self.project / f".factory/locks/{part}.pid").read_text("utf-8"))
-        above = {process.pid for process in (psutil.Process(holder), *psutil.Process(holder).parents())}
+        holder = psutil.Process(self._holder(part))
+        above = {process.pid for process in (holder, *holder.parents())}
         (name,) = [name for name, worker in self.workers.items() if worker.pid in above]
         worker = psutil.Process(self.workers[name].pid)
         for process in (worker, *worker.children(recursive=True)):
@@ -143,6 +151,9 @@ class Stack:
                 process.send_signal(signal.SIGKILL)
         self.workers.pop(name).stop()
         return name
+
+    def _holder(self, part: str) -> int:
+        return int((self.project / f".factory/locks/{part}.pid").read_text("utf-8"))
 
     def factory(self, *arguments: str, code: int = 0, actor: str = "robot") -> str:
         """A `factory` command of somebody at the project."""
