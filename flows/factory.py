@@ -233,9 +233,11 @@ class Factory:
     def _lineage(
         self, name: str, records: Sequence[Record], release_key: str, texts: Sequence[tuple[str, str]]
     ) -> Lineage:
-        # A model that was not fetched yet has taught nobody: until then its source stands for it.
-        known = {base.source: base.digest for base in self.workspace.known_bases()}
-        teachers = {teacher: known.get(source, source) for teacher, source in self._teacher_sources(name).items()}
+        sources = self._teacher_sources(name)
+        # Read only where a recipe names models: the plan comes by here for every feature. A model that was not fetched
+        # yet has taught nobody: until then its source stands for it.
+        known = {base.source: base.digest for base in self.workspace.known_bases()} if sources else {}
+        teachers = {teacher: known.get(source, source) for teacher, source in sources.items()}
         recipe = self.feature(name).recipe
         return lineage_of(recipe, records, release_key, texts, self._suite_digests(name), teachers)
 
